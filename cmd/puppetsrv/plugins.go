@@ -2,7 +2,7 @@ package main
 
 import (
 	// Only what an authoritative server needs. The order of execution is
-	// directives' (main.go), not the order of these lines.
+	// directives (main.go), not the order of these lines.
 	_ "github.com/coredns/coredns/plugin/acl"
 	_ "github.com/coredns/coredns/plugin/any"
 	_ "github.com/coredns/coredns/plugin/bind"
@@ -36,4 +36,6 @@ import (
 	_ "github.com/coredns/coredns/plugin/tsig"
 	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
+
+	_ "github.com/puppetsrv/puppetsrv/plugin/puppetsrv"
 )

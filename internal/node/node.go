@@ -1,0 +1,301 @@
+// Package node is the runtime inside a DNS server: it joins probes, verdicts
+// and zone content, and publishes one immutable snapshot after another. A
+// runtime outlives the Corefile reload that does not change it; see registry.go.
+//
+// Data flows one way: the prober reports observations, [health] makes states of
+// them, one goroutine renders what has changed and swaps an atomic pointer.
+// Readers of the snapshot never lock or wait.
+package node
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/puppetsrv/puppetsrv/internal/health"
+	"github.com/puppetsrv/puppetsrv/internal/probe"
+	"github.com/puppetsrv/puppetsrv/internal/store"
+	"github.com/puppetsrv/puppetsrv/internal/zone"
+)
+
+// Patience is how long an answer waits for its serial to be on disk.
+const patience = 100 * time.Millisecond
+
+// ageCheck is how often evidence is looked at for having become too old.
+const ageCheck = time.Second
+
+// Config is one configuration of a runtime.
+type Config struct {
+	// Key identifies it: runtimes with equal keys are one.
+	Key string
+	// Name is for logs and metrics: the first zone.
+	Name string
+
+	Plan       *zone.Plan
+	Thresholds health.Thresholds
+	// Probe is nil where nothing is to be probed; then everything stays up.
+	Probe *Probe
+	// State is the directory of durable state; "" keeps it in memory.
+	State string
+
+	Log   Logger
+	Hooks Hooks
+}
+
+// Probe says how masters are probed.
+type Probe struct {
+	Check    probe.Check
+	Schedule probe.Schedule
+	Targets  []probe.Target // as Topology.Masters
+}
+
+// maxAge is the age at which evidence is none: ten missed looks, and not less
+// than half a minute.
+func (p *Probe) maxAge() time.Duration {
+	return max(10*(p.Schedule.Interval+p.Schedule.Timeout), 30*time.Second)
+}
+
+// Logger is what a runtime needs of a log.
+type Logger interface {
+	Infof(format string, v ...any)
+	Warningf(format string, v ...any)
+	Errorf(format string, v ...any)
+}
+
+// Hooks are called from the runtime's goroutines; they must not block. Each may
+// be nil.
+type Hooks struct {
+	Probed func(health.Observation)
+	Built  func(time.Duration)
+}
+
+// Node is a running runtime. Its methods are safe for concurrent use.
+type Node struct {
+	cfg      Config
+	serials  *store.Serials
+	snapshot atomic.Pointer[zone.Snapshot]
+	dirty    chan struct{} // a verdict may have changed
+	prober   *probe.Prober
+	cancel   context.CancelFunc
+	done     sync.WaitGroup
+
+	mu          sync.Mutex
+	states      []health.State // as Topology.Masters
+	unobserved  int
+	subscribers map[int]func([]string)
+	nextID      int
+
+	// of the building goroutine alone
+	rendered  []health.Verdict
+	syncError string
+}
+
+// newNode starts a runtime. Its first snapshot stands when it returns.
+func newNode(cfg Config, serials *store.Serials, seed map[identity]health.State) *Node {
+	n := &Node{
+		cfg:         cfg,
+		serials:     serials,
+		dirty:       make(chan struct{}, 1),
+		states:      make([]health.State, len(cfg.Plan.Topology.Masters)),
+		subscribers: make(map[int]func([]string)),
+	}
+	if cfg.Probe != nil {
+		for i, t := range cfg.Probe.Targets {
+			if n.states[i] = seed[identityOf(t)]; !n.states[i].Observed() {
+				n.unobserved++
+			}
+		}
+	}
+	n.build()
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	n.done.Go(func() { n.run(ctx) })
+	if p := cfg.Probe; p != nil {
+		index := make(map[string]int, len(p.Targets))
+		for i, t := range p.Targets {
+			index[t.Subject] = i
+		}
+		n.prober = probe.Start(&p.Check, p.Schedule, p.Targets, func(o health.Observation) bool {
+			return n.observe(index[o.Subject], o)
+		})
+	}
+	return n
+}
+
+// stop ends every goroutine of the runtime. Its last snapshot stays.
+func (n *Node) stop() {
+	if n.prober != nil {
+		n.prober.Stop()
+	}
+	n.cancel()
+	n.done.Wait()
+}
+
+// Snapshot returns the current content. It is never nil.
+func (n *Node) Snapshot() *zone.Snapshot { return n.snapshot.Load() }
+
+// Subscribe has f called with the origins of the zones that changed, after they
+// did, until the returned function is called. f must not block.
+func (n *Node) Subscribe(f func(origins []string)) (cancel func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	id := n.nextID
+	n.nextID++
+	n.subscribers[id] = f
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.subscribers, id)
+	}
+}
+
+// observe takes what the prober saw of master i.
+func (n *Node) observe(i int, o health.Observation) (doubted bool) {
+	if h := n.cfg.Hooks.Probed; h != nil {
+		h(o)
+	}
+	n.mu.Lock()
+	before := n.states[i]
+	after, changed := before.Next(o, n.cfg.Thresholds)
+	n.states[i] = after
+	if !before.Observed() {
+		n.unobserved--
+	}
+	n.mu.Unlock()
+	if changed || after.Certificate != before.Certificate {
+		n.kick()
+	}
+	if changed {
+		n.logVerdict(before, after)
+	}
+	return after.Doubted()
+}
+
+// logVerdict writes the one line that a change is worth.
+func (n *Node) logVerdict(before, after health.State) {
+	v, host := after.Verdict, after.Last.Subject
+	lasted := ""
+	if since := before.Verdict.Since; !since.IsZero() {
+		lasted = " after " + v.Since.Sub(since).Round(time.Millisecond).String()
+	}
+	switch {
+	case !v.Down:
+		n.cfg.Log.Infof("Master %s is up again%s", host, lasted)
+	case v.CertificateFails():
+		n.cfg.Log.Errorf("Master %s is down and left out, because agents would abort there: %s", host, v.Detail)
+	default:
+		n.cfg.Log.Warningf("Master %s is down%s: %s", host, lasted, v.Detail)
+	}
+}
+
+// kick has the building goroutine look; it does not block.
+func (n *Node) kick() {
+	select {
+	case n.dirty <- struct{}{}:
+	default:
+	}
+}
+
+func (n *Node) run(ctx context.Context) {
+	tick := time.NewTicker(ageCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.dirty:
+			n.build()
+		case <-tick.C:
+			if n.aged() {
+				n.build()
+			}
+			if n.syncError != "" {
+				n.reportSync(n.serials.Sync(patience))
+			}
+		}
+	}
+}
+
+// view is what is believed now.
+func (n *Node) view() zone.View {
+	now := time.Now()
+	v := n.cfg.Plan.NewView(now)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, s := range n.states {
+		v.Masters[i] = zone.MasterView{Verdict: n.verdictAt(s, now), Certificate: s.Certificate}
+	}
+	return v
+}
+
+func (n *Node) verdictAt(s health.State, now time.Time) health.Verdict {
+	if n.cfg.Probe == nil {
+		return health.Verdict{}
+	}
+	return s.At(now, n.cfg.Probe.maxAge())
+}
+
+// aged reports whether time alone has changed a verdict since the last build.
+func (n *Node) aged() bool {
+	now := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, s := range n.states {
+		if n.verdictAt(s, now).Down != n.rendered[i].Down {
+			return true
+		}
+	}
+	return false
+}
+
+// build renders what is believed and publishes it if it differs. It is called
+// by newNode, then by the building goroutine alone.
+func (n *Node) build() {
+	start := time.Now()
+	v := n.view()
+	n.rendered = n.rendered[:0]
+	for _, m := range v.Masters {
+		n.rendered = append(n.rendered, m.Verdict)
+	}
+	content := n.cfg.Plan.Render(v)
+	current := n.snapshot.Load()
+	serials := make(map[string]uint32)
+	var changed []string
+	for _, origin := range n.cfg.Plan.Origins() {
+		if current == nil || current.Zones[origin].Hash != content.Hash(origin) {
+			changed = append(changed, origin)
+			serials[origin] = n.serials.Next(origin, content.Hash(origin), n.cfg.Plan.FileSerial(origin), start)
+		} else {
+			serials[origin] = current.Zones[origin].Serial
+		}
+	}
+	if len(changed) == 0 {
+		return
+	}
+	n.reportSync(n.serials.Sync(patience))
+	n.snapshot.Store(content.Snapshot(serials))
+	if h := n.cfg.Hooks.Built; h != nil {
+		h(time.Since(start))
+	}
+	if current == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, f := range n.subscribers {
+		f(changed)
+	}
+}
+
+// reportSync logs the state of the disk when it changes.
+func (n *Node) reportSync(err error) {
+	switch {
+	case err == nil && n.syncError != "":
+		n.cfg.Log.Infof("The serials of %s are durable again", n.cfg.Name)
+		n.syncError = ""
+	case err != nil && err.Error() != n.syncError:
+		n.cfg.Log.Errorf("The serials of %s are not durable, answers go on: %s", n.cfg.Name, err)
+		n.syncError = err.Error()
+	}
+}

@@ -1,0 +1,167 @@
+package probe
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/puppetsrv/puppetsrv/internal/health"
+)
+
+// Schedule says how often to look. All durations are positive.
+type Schedule struct {
+	Interval    time.Duration // between the starts of two looks
+	Timeout     time.Duration // of one look
+	Concurrency int           // looks under way at once, over all targets
+}
+
+// recheckFirst is the pause before a failure is looked at again; it doubles with
+// each further failure, up to the interval.
+const recheckFirst = 50 * time.Millisecond
+
+// Report takes an observation and says whether it is in doubt: then the next
+// look is a quick one. It is called from many goroutines, for one subject from
+// one at a time.
+type Report func(health.Observation) (doubted bool)
+
+// Prober looks at its targets until it is stopped.
+type Prober struct {
+	check    *Check
+	schedule Schedule
+	report   Report
+	slots    chan struct{}
+	cancel   context.CancelFunc
+	done     sync.WaitGroup
+}
+
+// Start begins to look at the targets. Their first looks are made at once, as
+// far as Concurrency allows; later ones are spread by jitter.
+func Start(check *Check, schedule Schedule, targets []Target, report Report) *Prober {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Prober{check: check, schedule: schedule, report: report, slots: make(chan struct{}, max(schedule.Concurrency, 1)), cancel: cancel}
+	for _, t := range targets {
+		p.done.Go(func() { p.watch(ctx, t) })
+	}
+	return p
+}
+
+// Stop ends all looking and returns when no goroutine is left.
+func (p *Prober) Stop() {
+	p.cancel()
+	p.done.Wait()
+}
+
+// watch looks at one target for ever: at every interval, sooner after a failure
+// that has not settled, and at once when the tripwire goes.
+func (p *Prober) watch(ctx context.Context, t Target) {
+	wire := newTripwire()
+	defer wire.set(nil)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	failures, first := 0, true
+	for {
+		tripped := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-wire.tripped:
+			tripped = true
+		}
+		start := time.Now()
+		timeout := p.schedule.Timeout
+		if failures > 0 {
+			timeout /= 2 // what was slow once has had its benefit of the doubt
+		}
+		o, conn, ok := p.look(ctx, t, timeout)
+		if !ok {
+			return
+		}
+		if tripped && conn != nil {
+			// A server that closes every idle connection would be looked at
+			// without end: one trip an interval is enough.
+			conn.Close()
+			conn = nil
+		}
+		wire.set(conn)
+		doubted := p.report(o)
+		pause := p.schedule.Interval - time.Since(start)
+		if o.OK() || !doubted {
+			failures = 0
+			// Jitter shortens only: the interval is a promise. The first one
+			// spreads the targets over it.
+			spread := p.schedule.Interval / 10
+			if first {
+				spread = p.schedule.Interval
+			}
+			pause -= rand.N(spread + 1)
+			first = false
+		} else {
+			pause = min(pause, recheckFirst<<min(failures, 10))
+			failures++
+		}
+		timer.Reset(max(pause, 0))
+	}
+}
+
+// look takes a slot and looks once. It reports !ok when ctx ended.
+func (p *Prober) look(ctx context.Context, t Target, timeout time.Duration) (health.Observation, net.Conn, bool) {
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return health.Observation{}, nil, false
+	}
+	defer func() { <-p.slots }()
+	looking, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	o, conn := p.check.Do(looking, t)
+	if ctx.Err() != nil { // stopped: what was seen says nothing about the master
+		if conn != nil {
+			conn.Close()
+		}
+		return o, nil, false
+	}
+	return o, conn, true
+}
+
+// tripwire is an idle connection to a master. When the master's process dies,
+// the kernel closes it at once; that is a reason to look, and no verdict by
+// itself, because a server may close idle connections for its own reasons.
+type tripwire struct {
+	tripped chan struct{}
+	conn    net.Conn
+	gone    chan struct{} // closed when conn's reader has ended
+}
+
+func newTripwire() *tripwire { return &tripwire{tripped: make(chan struct{}, 1)} }
+
+// set replaces the connection; the old one is closed and cannot trip any more.
+func (w *tripwire) set(conn net.Conn) {
+	if w.conn != nil {
+		w.conn.Close()
+		<-w.gone
+	}
+	select {
+	case <-w.tripped:
+	default:
+	}
+	w.conn = conn
+	if conn == nil {
+		return
+	}
+	gone := make(chan struct{})
+	w.gone = gone
+	go func() {
+		defer close(gone)
+		var b [1]byte
+		// Data is as good a reason as an end: nothing is due on this connection.
+		io.ReadFull(conn, b[:])
+		select {
+		case w.tripped <- struct{}{}:
+		default:
+		}
+	}()
+}

@@ -1,0 +1,104 @@
+// Package store keeps small state on disk so that it survives a kill at any
+// instruction and a power cut: a file is either the old one or the new one.
+//
+// A damaged file is an error for the caller to report; it is never reset here.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// MaxFileSize bounds what ReadFile reads, in bytes.
+const MaxFileSize = 16 << 20
+
+// WriteFile replaces path with data, mode 0600: temporary file, fsync, rename,
+// fsync of the directory, so that the new content is on disk when it returns nil
+// and the old content is untouched when it does not.
+func WriteFile(path string, data []byte) (err error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+			err = fmt.Errorf("writing %s: %w", path, err)
+		}
+	}()
+	if _, err = f.Write(data); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// ReadFile reads a file of at most MaxFileSize bytes.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > MaxFileSize {
+		return nil, fmt.Errorf("reading %s: larger than %d bytes", path, MaxFileSize)
+	}
+	return data, nil
+}
+
+// ErrLocked is returned by LockDir when another process has the directory.
+var ErrLocked = errors.New("in use by another process")
+
+// Lock is a held directory. The kernel gives it up with the process.
+type Lock struct{ f *os.File }
+
+// LockDir makes dir where it is missing and takes it for this process. It does
+// not wait.
+func LockDir(dir string) (*Lock, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("state directory %s: %w", dir, err)
+	}
+	return &Lock{f}, nil
+}
+
+// Unlock gives the directory up.
+func (l *Lock) Unlock() error { return l.f.Close() }

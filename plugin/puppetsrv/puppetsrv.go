@@ -1,0 +1,140 @@
+// Package puppetsrv is a CoreDNS plugin that writes the SRV records Puppet agents
+// look for, and the CNAME of the camaster, from the health of the masters.
+//
+// The failure modes it exists for: a dead master costs every agent of its
+// datacenter a connection time-out per service and run; a lost datacenter costs
+// the CA; and one SERVFAIL makes an agent fall back silently to `server`. So this
+// package answers at any time after setup, from an immutable snapshot: it never
+// locks, waits or fails inside its zones. It must stay embeddable: it imports
+// neither plugin/metrics nor coremain.
+package puppetsrv
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/file"
+	"github.com/coredns/coredns/plugin/metadata"
+	"github.com/coredns/coredns/plugin/pkg/fall"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
+
+	"github.com/puppetsrv/puppetsrv/internal/node"
+	"github.com/puppetsrv/puppetsrv/internal/zone"
+)
+
+const pluginName = "puppetsrv"
+
+var log = clog.NewWithPlugin(pluginName)
+
+var (
+	_ plugin.Handler    = (*Puppetsrv)(nil)
+	_ metadata.Provider = (*Puppetsrv)(nil)
+)
+
+// Puppetsrv serves its zones. Its methods are safe for concurrent use once set up.
+type Puppetsrv struct {
+	Next plugin.Handler
+	// Fall says for which names that do not exist the next plugin is asked.
+	Fall fall.F
+
+	zones []string
+	// node is nil until OnStartup. Before, configured answers: everything up.
+	node       atomic.Pointer[node.Node]
+	configured *zone.Snapshot
+	counts     counts
+}
+
+func newPuppetsrv(cfg *config) *Puppetsrv {
+	plan := cfg.node.Plan
+	serials := make(map[string]uint32)
+	for _, origin := range plan.Origins() {
+		serials[origin] = plan.FileSerial(origin)
+	}
+	return &Puppetsrv{
+		Fall:       cfg.fall,
+		zones:      cfg.zones,
+		configured: plan.Render(plan.NewView(time.Now())).Snapshot(serials),
+	}
+}
+
+// Name implements plugin.Handler.
+func (p *Puppetsrv) Name() string { return pluginName }
+
+func (p *Puppetsrv) snapshot() *zone.Snapshot {
+	if n := p.node.Load(); n != nil {
+		return n.Snapshot()
+	}
+	return p.configured
+}
+
+// ServeDNS implements plugin.Handler. What agents ask for is answered from
+// prebuilt records, everything else in the zones by plugin/file.
+func (p *Puppetsrv) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if len(r.Question) != 1 {
+		return plugin.NextOrFailure(p.Name(), p.Next, ctx, w, r)
+	}
+	q := &r.Question[0]
+	snap := p.snapshot()
+	if r.Opcode == dns.OpcodeQuery && q.Qclass == dns.ClassINET {
+		// Prebuilt names have no escapes: the name as unpacked is their key.
+		if a := snap.Answer(strings.ToLower(q.Name), q.Qtype); a != nil {
+			return p.answer(ctx, w, r, a)
+		}
+	}
+	state := request.Request{W: w, Req: r}
+	z := snap.Match(state.Name())
+	if z == nil {
+		return plugin.NextOrFailure(p.Name(), p.Next, ctx, w, r)
+	}
+	// The parent side of a zone cut answers for DS (RFC 4035, section 3.1.4.1).
+	if q.Qtype == dns.TypeDS && state.Name() == z.Origin && z.Parent != nil {
+		z = z.Parent
+	}
+	p.counts.static(ctx)
+	f := file.File{Next: p.Next, Fall: p.Fall, ZoneLookupFunc: func(string) (string, *file.Zone, bool) {
+		return z.Origin, z.File, true
+	}}
+	return f.ServeDNS(ctx, w, r)
+}
+
+// answer writes a prebuilt answer, cut to what the client can take.
+func (p *Puppetsrv) answer(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, a *zone.Answer) (int, error) {
+	state := request.Request{W: w, Req: r}
+	size := state.Size()
+	if o := r.IsEdns0(); o != nil {
+		size -= dns.Len(o) // comes back in the answer
+	}
+	m := new(dns.Msg)
+	m.SetReply(r)
+	m.Authoritative = true
+	var cut bool
+	m.Answer, m.Ns, m.Extra, cut = a.Fit(size)
+	p.counts.prebuilt(ctx, a.Kind, cut)
+	// An error is the client's or the socket's: there is nobody to tell.
+	_ = w.WriteMsg(m)
+	return dns.RcodeSuccess, nil
+}
+
+// CacheBypassZones implements cache.ZoneBypasser: a cached answer would outlive
+// a verdict.
+func (p *Puppetsrv) CacheBypassZones() []string { return p.zones }
+
+// Metadata implements metadata.Provider: puppetsrv/datacenter is the one whose
+// domain the question's name is in.
+func (p *Puppetsrv) Metadata(ctx context.Context, state request.Request) context.Context {
+	snap := p.snapshot()
+	z := snap.Match(state.Name())
+	if z == nil {
+		return ctx
+	}
+	metadata.SetValueFunc(ctx, "puppetsrv/datacenter", func() string { return snap.Datacenter(state.Name()) })
+	metadata.SetValueFunc(ctx, "puppetsrv/camaster", func() string { return snap.Camaster })
+	metadata.SetValueFunc(ctx, "puppetsrv/serial", func() string { return strconv.FormatUint(uint64(z.Serial), 10) })
+	return ctx
+}
