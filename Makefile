@@ -2,6 +2,7 @@
 SHELL := bash
 GO    ?= go
 ARGS  ?=
+BIN   ?= bin
 
 .DEFAULT_GOAL := help
 
@@ -9,7 +10,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/puppetsrv: static, stripped, reproducible
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o bin/ ./cmd/puppetsrv
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $(BIN)/ ./cmd/puppetsrv
 
 run: build ## start the two-datacenter playground; ARGS=-stop ends it
 	@$(GO) build -o bin/playground ./internal/playground && exec bin/playground $(ARGS)

@@ -1,0 +1,99 @@
+// Command playground runs two datacenters on the loopback of one machine, for
+// somebody who wants to see puppetsrv work before they read about it: two
+// nodes, which are the real puppetsrv binary, and four masters, which are stub
+// Puppet servers, each a process of its own so that it can be killed.
+//
+// `make run` builds and starts it. It owns its run directory and its
+// processes: when it ends, in whatever way, neither is left. It is no way to
+// run anything for real: its CA is thrown away and its masters compile nothing.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintf(os.Stderr, "playground: %v\n", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// options are the command line of a playground that starts.
+type options struct {
+	dir       string // absolute
+	puppetsrv string // path of the binary that a node runs
+	self      string // path of this binary, which a master runs
+	targets   string
+	base      netip.Addr
+	ports     ports
+	timeout   time.Duration
+}
+
+func run(args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "master" {
+		return runMaster(args[1:], stdout, stderr)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program's own path: %w", err)
+	}
+	var (
+		o     = options{self: self}
+		stop  bool
+		start string
+		dns   = portFlag{1053, &o.ports.dns}
+		https = portFlag{8140, &o.ports.master}
+		prom  = portFlag{9153, &o.ports.metrics}
+		ready = portFlag{8181, &o.ports.ready}
+	)
+	flags := flag.NewFlagSet("playground", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.dir, "dir", "run", "the run `directory`: made at the start, removed at the end")
+	flags.BoolVar(&stop, "stop", false, "stop the playground of -dir, from another terminal")
+	flags.StringVar(&start, "start", "", "start a killed node or master again: its `name`, from another terminal")
+	flags.StringVar(&o.puppetsrv, "puppetsrv", filepath.Join(filepath.Dir(self), "puppetsrv"), "the puppetsrv `binary` that the nodes run")
+	flags.StringVar(&o.targets, "targets", "host", "`host or service`: which names the SRV answers list")
+	flags.TextVar(&o.base, "base", netip.AddrFrom4([4]byte{127, 0, 0, 0}), "the nodes take .1 and .2, the masters .11 to .14 of this `address`")
+	flags.Var(dns.init(), "dns-port", "the nodes' DNS `port`")
+	flags.Var(https.init(), "master-port", "the masters' `port`")
+	flags.Var(prom.init(), "metrics-port", "the nodes' Prometheus `port`, 0 for none")
+	flags.Var(ready.init(), "ready-port", "the nodes' readiness `port`, 0 for none")
+	flags.DurationVar(&o.timeout, "timeout", 20*time.Second, "how long each process may take until it answers")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: everything is a flag, see -help", flags.Arg(0))
+	}
+	if o.targets != "host" && o.targets != "service" {
+		return fmt.Errorf("-targets %q: must be host or service", o.targets)
+	}
+	if o.ports.dns == 0 || o.ports.master == 0 {
+		return errors.New("-dns-port and -master-port must not be 0")
+	}
+	if o.dir, err = filepath.Abs(o.dir); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	if o.puppetsrv, err = filepath.Abs(o.puppetsrv); err != nil {
+		return fmt.Errorf("puppetsrv binary: %w", err)
+	}
+	switch {
+	case stop && start != "":
+		return errors.New("-stop and -start exclude each other")
+	case stop:
+		return askStop(o.dir, stdout)
+	case start != "":
+		return askStart(o.dir, start, stdout)
+	}
+	return supervise(o, stdout)
+}

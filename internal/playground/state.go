@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// state is playground.json, by which other tools find a running playground.
+// It appears when everything answers, is replaced whole whenever a process
+// ends or starts again, and is removed at the end. Fields are added, never
+// renamed; version counts only what would break a reader.
+type state struct {
+	Version  int    `json:"version"`  // 1
+	Zone     string `json:"zone"`     // example.net, no final dot
+	Targets  string `json:"targets"`  // host or service
+	Camaster string `json:"camaster"` // host name of the configured camaster
+	Dir      string `json:"dir"`      // the run directory, absolute
+	CA       string `json:"ca"`       // file of the CA certificate that verifies every master
+	PID      int    `json:"pid"`      // of the playground itself
+	// Processes are the nodes in order, then the masters in order.
+	Processes []processState `json:"processes"`
+}
+
+// processState is one node or master. Addresses are host:port.
+type processState struct {
+	Role       string `json:"role"` // node or master
+	Name       string `json:"name"` // ns1, m1
+	Host       string `json:"host"` // ns1.example.net, no final dot
+	Service    string `json:"service,omitempty"`
+	Datacenter string `json:"datacenter"`
+	// Address is where it does its work: DNS over UDP and TCP for a node,
+	// HTTPS for a master.
+	Address string `json:"address"`
+	Metrics string `json:"metrics,omitempty"` // a node's Prometheus address
+	Ready   string `json:"ready,omitempty"`   // a node's readiness address
+	Admin   string `json:"admin,omitempty"`   // a node's API, once there is one
+	CA      bool   `json:"ca,omitempty"`      // a master that can be the camaster
+	// PID is 0 while the process does not run: it was killed and not started
+	// again.
+	PID int `json:"pid"`
+	// Start is when the process started, as the operating system counts, and
+	// tells it from a later one that got the same pid.
+	Start string `json:"start,omitempty"`
+}
+
+func readState(dir string) (state, error) {
+	var s state
+	b, err := os.ReadFile(filepath.Join(dir, stateName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("reading the playground's state: %w", err)
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("reading %s: %w", filepath.Join(dir, stateName), err)
+	}
+	return s, nil
+}
+
+// write replaces the file whole: a reader sees the old state or the new one.
+func (s state) write() error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the playground's state: %w", err)
+	}
+	path := filepath.Join(s.Dir, stateName)
+	if err := os.WriteFile(path+".tmp", append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing the playground's state: %w", err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return fmt.Errorf("writing the playground's state: %w", err)
+	}
+	return nil
+}
