@@ -3,6 +3,7 @@ SHELL := bash
 GO    ?= go
 ARGS  ?=
 BIN   ?= bin
+FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
 
@@ -27,8 +28,11 @@ bench: build ## ratios from one run: against CoreDNS file, detection, rebuild
 embed-test: ## build an unmodified CoreDNS with the plugin in it and test that binary
 	$(GO) run ./internal/embed $(ARGS)
 
-fuzz: ## fuzz each target for FUZZTIME (default 30s)
-	@for t in $$($(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/'); do :; done
+fuzz: ## fuzz every target for FUZZTIME each (default 30s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
 
 clean: ## remove what the targets made
 	rm -rf bin run

@@ -57,7 +57,8 @@ func NextSerial(past Serial, known bool, hash string, file uint32, now time.Time
 // Serials gives out serials and remembers them, on disk if it has a directory.
 // Safe for concurrent use.
 type Serials struct {
-	path string // "" keeps them in memory
+	path      string                     // "" keeps them in memory
+	writeFile func(string, []byte) error // WriteFile, but in tests
 
 	mu      sync.Mutex
 	zones   map[string]Serial
@@ -72,7 +73,7 @@ type Serials struct {
 // alone. It always returns usable serials. With a file that cannot be read they
 // begin anew, in memory alone, the file is left as it is, and Err says so.
 func OpenSerials(dir string) *Serials {
-	s := &Serials{zones: make(map[string]Serial)}
+	s := &Serials{zones: make(map[string]Serial), writeFile: WriteFile}
 	if dir == "" {
 		return s
 	}
@@ -176,7 +177,7 @@ func (s *Serials) write() {
 	s.mu.Unlock()
 	data, err := json.MarshalIndent(out, "", "  ")
 	if err == nil {
-		err = WriteFile(s.path, append(data, '\n'))
+		err = s.writeFile(s.path, append(data, '\n'))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
