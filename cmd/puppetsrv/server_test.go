@@ -364,6 +364,40 @@ func TestReloadUnderLoad(t *testing.T) {
 	w.end(t)
 }
 
+// A changed zone file is served without a reload; a broken one changes nothing.
+func TestZoneFileChanges(t *testing.T) {
+	m := newMasters(t)
+	s := serve(t, m.corefile("state "+m.dir+"/state"))
+	path := filepath.Join(m.dir, "example.net.zone")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func() uint32 { return s.ask("example.net.", dns.TypeSOA).Answer[0].(*dns.SOA).Serial }
+	before := serial()
+	m.write("example.net.zone", append(old, "new A 192.0.2.99\n"...))
+	for start := time.Now(); len(s.ask("new.example.net.", dns.TypeA).Answer) == 0; {
+		if time.Since(start) > patience {
+			t.Fatal("the new record is not served")
+		}
+	}
+	if after := serial(); after != before+1 {
+		t.Errorf("the serial went from %d to %d", before, after)
+	}
+	m.write("example.net.zone", []byte("@ SOA nothing right"))
+	m.stub[0].Close()
+	s.until(dc1, "m2@10 m3@20 m4@20 m1@110")
+	m.write("example.net.zone", append(old, "newer A 192.0.2.98\n"...))
+	for start := time.Now(); len(s.ask("newer.example.net.", dns.TypeA).Answer) == 0; {
+		if time.Since(start) > patience {
+			t.Fatal("the repaired file is not served")
+		}
+	}
+	if got := tiers(s.ask(dc1, dns.TypeSRV)); got != "m2@10 m3@20 m4@20 m1@110" {
+		t.Errorf("lists %q", got)
+	}
+}
+
 // A server that is being stopped answers until it is gone.
 func TestAnswersWhileStopping(t *testing.T) {
 	m := newMasters(t)

@@ -22,8 +22,9 @@ import (
 // Patience is how long an answer waits for its serial to be on disk.
 const patience = 100 * time.Millisecond
 
-// ageCheck is how often evidence is looked at for having become too old.
-const ageCheck = time.Second
+// pulse is how often time is given its chance: evidence that has become too old,
+// a disk that is back, files that have changed.
+const pulse = time.Second
 
 // Config is one configuration of a runtime.
 type Config struct {
@@ -32,12 +33,14 @@ type Config struct {
 	// Name is for logs and metrics: the first zone.
 	Name string
 
-	Plan       *zone.Plan
+	Plan       *zone.Plan // at first; see Watch
 	Thresholds health.Thresholds
 	// Probe is nil where nothing is to be probed; then everything stays up.
 	Probe *Probe
 	// State is the directory of durable state; "" keeps it in memory.
 	State string
+	// Watch is nil where there is no file to watch.
+	Watch *Watch
 
 	Log   Logger
 	Hooks Hooks
@@ -74,9 +77,9 @@ type Hooks struct {
 type Node struct {
 	cfg      Config
 	serials  *store.Serials
+	plan     atomic.Pointer[zone.Plan] // of one topology for good
 	snapshot atomic.Pointer[zone.Snapshot]
 	dirty    chan struct{} // a verdict may have changed
-	prober   *probe.Prober
 	cancel   context.CancelFunc
 	done     sync.WaitGroup
 
@@ -86,9 +89,12 @@ type Node struct {
 	subscribers map[int]func([]string)
 	nextID      int
 
-	// of the building goroutine alone
+	// of the building goroutine alone, while it runs
 	rendered  []health.Verdict
 	syncError string
+	watched   watcher
+	prober    *probe.Prober
+	targets   []probe.Target
 }
 
 // newNode starts a runtime. Its first snapshot stands when it returns.
@@ -107,29 +113,40 @@ func newNode(cfg Config, serials *store.Serials, seed map[identity]health.State)
 			}
 		}
 	}
+	n.plan.Store(cfg.Plan)
 	n.build()
+	if cfg.Probe != nil {
+		n.startProber(cfg.Probe.Targets)
+	}
+	if cfg.Watch != nil {
+		n.watched.loaded = cfg.Watch.Stamp
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	n.done.Go(func() { n.run(ctx) })
-	if p := cfg.Probe; p != nil {
-		index := make(map[string]int, len(p.Targets))
-		for i, t := range p.Targets {
-			index[t.Subject] = i
-		}
-		n.prober = probe.Start(&p.Check, p.Schedule, p.Targets, func(o health.Observation) bool {
-			return n.observe(index[o.Subject], o)
-		})
-	}
 	return n
+}
+
+// startProber begins to look at targets, which are as Topology.Masters.
+func (n *Node) startProber(targets []probe.Target) {
+	index := make(map[string]int, len(targets))
+	for i, t := range targets {
+		index[t.Subject] = i
+	}
+	p := n.cfg.Probe
+	n.targets = targets
+	n.prober = probe.Start(&p.Check, p.Schedule, targets, func(o health.Observation) bool {
+		return n.observe(index[o.Subject], o)
+	})
 }
 
 // stop ends every goroutine of the runtime. Its last snapshot stays.
 func (n *Node) stop() {
+	n.cancel()
+	n.done.Wait()
 	if n.prober != nil {
 		n.prober.Stop()
 	}
-	n.cancel()
-	n.done.Wait()
 }
 
 // Snapshot returns the current content. It is never nil.
@@ -198,7 +215,7 @@ func (n *Node) kick() {
 }
 
 func (n *Node) run(ctx context.Context) {
-	tick := time.NewTicker(ageCheck)
+	tick := time.NewTicker(pulse)
 	defer tick.Stop()
 	for {
 		select {
@@ -213,6 +230,7 @@ func (n *Node) run(ctx context.Context) {
 			if n.syncError != "" {
 				n.reportSync(n.serials.Sync(patience))
 			}
+			n.look()
 		}
 	}
 }
@@ -220,7 +238,7 @@ func (n *Node) run(ctx context.Context) {
 // view is what is believed now.
 func (n *Node) view() zone.View {
 	now := time.Now()
-	v := n.cfg.Plan.NewView(now)
+	v := n.plan.Load().NewView(now)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i, s := range n.states {
@@ -258,14 +276,15 @@ func (n *Node) build() {
 	for _, m := range v.Masters {
 		n.rendered = append(n.rendered, m.Verdict)
 	}
-	content := n.cfg.Plan.Render(v)
+	plan := n.plan.Load()
+	content := plan.Render(v)
 	current := n.snapshot.Load()
 	serials := make(map[string]uint32)
 	var changed []string
-	for _, origin := range n.cfg.Plan.Origins() {
+	for _, origin := range plan.Origins() {
 		if current == nil || current.Zones[origin].Hash != content.Hash(origin) {
 			changed = append(changed, origin)
-			serials[origin] = n.serials.Next(origin, content.Hash(origin), n.cfg.Plan.FileSerial(origin), start)
+			serials[origin] = n.serials.Next(origin, content.Hash(origin), plan.FileSerial(origin), start)
 		} else {
 			serials[origin] = current.Zones[origin].Serial
 		}

@@ -289,6 +289,25 @@ func TestServiceNamesMoveToAStandIn(t *testing.T) {
 	}
 }
 
+// A zone file that gives a master another address has it probed there.
+func TestAChangedFileMovesTheProbes(t *testing.T) {
+	s := newSite(t)
+	path := filepath.Join(t.TempDir(), "zone")
+	cfg := s.config("a", "", nil)
+	moved := s.config("a", "", nil)
+	cfg.Probe.Targets[0].Port = 1 // nobody is there
+	cfg.Watch = &node.Watch{Files: []string{path}, Stamp: node.Stamp([]string{path}), Load: func() (*zone.Plan, []probe.Target, error) {
+		return moved.Plan, moved.Probe.Targets, nil
+	}}
+	h := s.acquire(cfg)
+	s.untilTiers(h.Node, "m2@20 m1@110")
+	if err := os.WriteFile(path, []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.await("were read again")
+	s.untilTiers(h.Node, "m1@10 m2@20")
+}
+
 func TestTheSameConfigurationIsTheSameRuntime(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,6 +37,11 @@ type Target struct {
 	Name      string // the SRV target: what the certificate has to be valid for
 	Addresses []netip.Addr
 	Port      uint16
+}
+
+// Equal reports whether t and o are looked at in the same way.
+func (t Target) Equal(o Target) bool {
+	return t.Subject == o.Subject && t.Name == o.Name && t.Port == o.Port && slices.Equal(t.Addresses, o.Addresses)
 }
 
 // Check is how to look. It is not changed once in use.

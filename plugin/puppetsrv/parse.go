@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -462,18 +463,12 @@ func (b *builder) config(start property) (*config, error) {
 	if !b.hasTLS && !b.probeOff {
 		return nil, start.errf("no `tls`: the Puppet CA's certificate is needed to verify masters, as in `tls /etc/puppetlabs/puppet/ssl/certs/ca.pem`; without probes write `probe off`")
 	}
-	var statics []zone.Static
-	for _, z := range b.zones {
-		s, err := b.static(z)
-		if err != nil {
-			return nil, start.errf("%s", err)
-		}
-		for _, rr := range s.Records { // also what a zone file includes
-			fmt.Fprintln(b.key, rr.String())
-		}
-		statics = append(statics, s)
+	var watch *node.Watch
+	if len(b.files) > 0 {
+		files := slices.Sorted(maps.Values(b.files))
+		watch = &node.Watch{Files: files, Stamp: node.Stamp(files), Load: b.load}
 	}
-	plan, warnings, err := zone.NewPlan(&b.topology, b.ttl, statics)
+	plan, warnings, err := b.plan(b.key)
 	if err != nil {
 		return nil, start.errf("%s", err)
 	}
@@ -487,6 +482,7 @@ func (b *builder) config(start property) (*config, error) {
 		Plan:       plan,
 		Thresholds: b.threshold,
 		State:      b.state,
+		Watch:      watch,
 		Log:        log,
 		Hooks:      hooks(b.zones[0]),
 	}
@@ -495,6 +491,35 @@ func (b *builder) config(start property) (*config, error) {
 		cfg.node.Probe = &node.Probe{Check: b.check, Schedule: b.schedule, Targets: b.targets(plan)}
 	}
 	return cfg, nil
+}
+
+// plan reads the zone files. What it reads goes to key, so that a reload with
+// other files is another runtime.
+func (b *builder) plan(key io.Writer) (*zone.Plan, []string, error) {
+	var statics []zone.Static
+	for _, z := range b.zones {
+		s, err := b.static(z)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, rr := range s.Records { // also what a zone file includes
+			fmt.Fprintln(key, rr.String())
+		}
+		statics = append(statics, s)
+	}
+	return zone.NewPlan(&b.topology, b.ttl, statics)
+}
+
+// load reads changed zone files for a running node.
+func (b *builder) load() (*zone.Plan, []probe.Target, error) {
+	plan, warnings, err := b.plan(io.Discard)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range warnings {
+		log.Warningf("%s", w)
+	}
+	return plan, b.targets(plan), nil
 }
 
 // observer is this node's name as an observer.
