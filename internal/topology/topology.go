@@ -200,11 +200,11 @@ func (t *Topology) validateNames() error {
 	domains := make(map[string]string, len(t.Datacenters))
 	for _, d := range t.Datacenters {
 		if dcs[d.Name] {
-			return fmt.Errorf("datacenter %s is given twice", d.Name)
+			return Errorf("datacenter", d.Name, "datacenter %s is given twice", d.Name)
 		}
 		dcs[d.Name] = true
 		if other, ok := domains[d.Domain]; ok {
-			return fmt.Errorf("datacenters %s and %s have the same domain %s", other, d.Name, d.Domain)
+			return Errorf("datacenter", d.Name, "datacenters %s and %s have the same domain %s", other, d.Name, d.Domain)
 		}
 		domains[d.Domain] = d.Name
 	}
@@ -221,17 +221,17 @@ func (t *Topology) validateNames() error {
 	hosts := make(map[string]bool, len(t.Masters))
 	for _, m := range t.Masters {
 		if hosts[m.Host] {
-			return fmt.Errorf("master %s is given twice", m.Host)
+			return Errorf("master", m.Host, "master %s is given twice", m.Host)
 		}
 		hosts[m.Host] = true
 		if !dcs[m.Datacenter] {
-			return fmt.Errorf("master %s is in an unknown datacenter %q: the datacenters are %s", m.Host, m.Datacenter, t.datacenterNames())
+			return Errorf("master", m.Host, "master %s is in an unknown datacenter %q: the datacenters are %s", m.Host, m.Datacenter, t.datacenterNames())
 		}
 		if m.Port == 0 {
-			return fmt.Errorf("master %s: port 0 is no port; Puppet's is 8140", m.Host)
+			return Errorf("master", m.Host, "master %s: port 0 is no port; Puppet's is 8140", m.Host)
 		}
 		if m.Weight == 0 {
-			return fmt.Errorf("master %s: weight 0 does not mean \"never\" to an agent; use 1 to 65535, or `drain` the master", m.Host)
+			return Errorf("master", m.Host, "master %s: weight 0 does not mean \"never\" to an agent; use 1 to 65535, or `drain` the master", m.Host)
 		}
 	}
 	if t.Targets != TargetsService {
@@ -240,10 +240,10 @@ func (t *Topology) validateNames() error {
 	services := make(map[string]string, len(t.Masters))
 	for _, m := range t.Masters {
 		if hosts[m.Service] {
-			return fmt.Errorf("master %s: service name %s is a master's host name; give another with `service NAME`", m.Host, m.Service)
+			return Errorf("master", m.Host, "master %s: service name %s is a master's host name; give another with `service NAME`", m.Host, m.Service)
 		}
 		if other, ok := services[m.Service]; ok {
-			return fmt.Errorf("masters %s and %s have the same service name %s; give one another with `service NAME`", other, m.Host, m.Service)
+			return Errorf("master", m.Host, "masters %s and %s have the same service name %s; give one another with `service NAME`", other, m.Host, m.Service)
 		}
 		services[m.Service] = m.Host
 	}
@@ -253,17 +253,17 @@ func (t *Topology) validateNames() error {
 // ValidateCamaster checks the configured camaster against the masters.
 func (t *Topology) ValidateCamaster() error {
 	if t.Camaster == "" {
-		return fmt.Errorf("no camaster: add `camaster NAME HOST`, as in `camaster puppet-camaster %s`", t.Masters[0].Host)
+		return Errorf("camaster", "", "no camaster: add `camaster NAME HOST`, as in `camaster puppet-camaster %s`", t.Masters[0].Host)
 	}
 	m := t.Master(t.Camaster)
 	if m == nil {
-		return fmt.Errorf("camaster %s is no master: it must be one of the `master` lines marked `ca` (%s)", t.Camaster, t.caHosts())
+		return Errorf("camaster", "", "camaster %s is no master: it must be one of the `master` lines marked `ca` (%s)", t.Camaster, t.caHosts())
 	}
 	if !m.CA {
-		return fmt.Errorf("camaster %s is not CA-capable: add `ca` to its `master` line, or choose one of: %s", t.Camaster, t.caHosts())
+		return Errorf("camaster", "", "camaster %s is not CA-capable: add `ca` to its `master` line, or choose one of: %s", t.Camaster, t.caHosts())
 	}
 	if t.Master(t.CamasterName) != nil {
-		return fmt.Errorf("camaster: the CNAME %s cannot be a master's own host name", t.CamasterName)
+		return Errorf("camaster", "", "camaster: the CNAME %s cannot be a master's own host name", t.CamasterName)
 	}
 	return nil
 }

@@ -72,10 +72,10 @@ func NewPlan(t *topology.Topology, ttl uint32, statics []Static) (p *Plan, warni
 		}
 		return strings.Compare(a.origin, b.origin)
 	})
-	p.delegate(byOrigin)
 	if err := p.addAddresses(byOrigin); err != nil {
 		return nil, nil, err
 	}
+	p.delegate(byOrigin)
 	for _, z := range p.zones {
 		z.fill(byOrigin[z.origin], ttl)
 	}
@@ -148,7 +148,7 @@ func (p *Plan) delegate(byOrigin map[string]map[string][]dns.RR) {
 				continue
 			}
 			names := byOrigin[parent.origin]
-			if len(names[child.origin]) > 0 {
+			if slices.ContainsFunc(names[child.origin], func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNS }) {
 				break
 			}
 			for _, rr := range byOrigin[child.origin][child.origin] {
@@ -183,7 +183,7 @@ func (p *Plan) addAddresses(byOrigin map[string]map[string][]dns.RR) error {
 		}
 		names := byOrigin[z.origin]
 		if slices.ContainsFunc(names[m.Host], isAddress) {
-			return fmt.Errorf("master %s has addresses both on its `master` line and in the zone file of %s: keep one of the two", m.Host, z.origin)
+			return topology.Errorf("master", m.Host, "master %s has addresses both on its `master` line and in the zone file of %s: keep one of the two", m.Host, z.origin)
 		}
 		for _, a := range m.Addresses {
 			names[m.Host] = append(names[m.Host], addressRR(m.Host, p.TTL, a))
@@ -252,18 +252,21 @@ func (z *planZone) fill(names map[string][]dns.RR, ttl uint32) {
 // stand in and nothing static in its way.
 func (p *Plan) checkWritten(byOrigin map[string]map[string][]dns.RR) error {
 	t := p.Topology
-	check := func(name, what string, clash func(dns.RR) bool) error {
+	check := func(part, subject, what, name string, clash func(dns.RR) bool) error {
+		refuse := func(format string, args ...any) error {
+			return topology.Errorf(part, subject, "%s %s "+format, append([]any{what, name}, args...)...)
+		}
 		z := p.zoneOf(name)
 		if z == nil {
-			return fmt.Errorf("%s %s is in no served zone: the zones are %s", what, name, strings.Join(p.Origins(), ", "))
+			return refuse("is in no served zone: the zones are %s", strings.Join(p.Origins(), ", "))
 		}
 		names := byOrigin[z.origin]
 		if cut, typ := cutAbove(names, z.origin, name); cut != "" {
-			return fmt.Errorf("%s %s lies below %s, which zone %s hands on by its %s record: remove that, or serve %s as a zone of its own", what, name, cut, z.origin, typ, cut)
+			return refuse("lies below %s, which zone %s hands on by its %s record: remove that, or serve %s as a zone of its own", cut, z.origin, typ, cut)
 		}
 		for _, rr := range names[name] {
 			if clash(rr) {
-				return fmt.Errorf("%s %s: zone %s already has %s there, and puppetsrv writes that name: remove it from the zone file", what, name, z.origin, dns.TypeToString[rr.Header().Rrtype])
+				return refuse("is written by puppetsrv, and zone %s already has %s there: remove it from the zone file", z.origin, dns.TypeToString[rr.Header().Rrtype])
 			}
 		}
 		return nil
@@ -273,12 +276,15 @@ func (p *Plan) checkWritten(byOrigin map[string]map[string][]dns.RR) error {
 	}
 	for _, d := range t.Datacenters {
 		for _, s := range slices.Concat(tierServices, camasterServices) {
-			if err := check(serviceOwner(s, d.Domain), "datacenter "+d.Name+":", srvClash); err != nil {
+			if serviceOwner(s, d.Domain) == t.CamasterName {
+				return topology.Errorf("camaster", "", "camaster %s is a name that is written for datacenter %s: give the CNAME another", t.CamasterName, d.Name)
+			}
+			if err := check("datacenter", d.Name, "datacenter "+d.Name+":", serviceOwner(s, d.Domain), srvClash); err != nil {
 				return err
 			}
 		}
 	}
-	if err := check(t.CamasterName, "camaster", func(dns.RR) bool { return true }); err != nil {
+	if err := check("camaster", "", "camaster", t.CamasterName, func(dns.RR) bool { return true }); err != nil {
 		return err
 	}
 	if t.Targets != topology.TargetsService {
@@ -286,10 +292,10 @@ func (p *Plan) checkWritten(byOrigin map[string]map[string][]dns.RR) error {
 	}
 	for _, m := range t.Masters {
 		if m.Service == t.CamasterName {
-			return fmt.Errorf("master %s: service name %s is the camaster's CNAME; give another with `service NAME`", m.Host, m.Service)
+			return topology.Errorf("master", m.Host, "master %s: service name %s is the camaster's CNAME; give another with `service NAME`", m.Host, m.Service)
 		}
 		clash := func(rr dns.RR) bool { return isAddress(rr) || rr.Header().Rrtype == dns.TypeCNAME }
-		if err := check(m.Service, "service name", clash); err != nil {
+		if err := check("master", m.Host, "service name", m.Service, clash); err != nil {
 			return err
 		}
 	}
@@ -315,6 +321,11 @@ func cutAbove(names map[string][]dns.RR, origin, name string) (cut, typ string) 
 			break
 		}
 		n = n[off:]
+	}
+	for _, rr := range names[origin] {
+		if rr.Header().Rrtype == dns.TypeDNAME && name != origin {
+			return origin, "DNAME"
+		}
 	}
 	return "", ""
 }
@@ -351,16 +362,19 @@ func (p *Plan) checkTargets(byOrigin map[string]map[string][]dns.RR) (warnings [
 		if z != nil {
 			for _, rr := range byOrigin[z.origin][m.Host] {
 				if c, ok := rr.(*dns.CNAME); ok {
-					return nil, fmt.Errorf("master %s is an alias of %s in zone %s: an SRV target must be a host name (RFC 2782); name the host itself", m.Host, c.Target, z.origin)
+					return nil, topology.Errorf("master", m.Host, "master %s is an alias of %s in zone %s: an SRV target must be a host name (RFC 2782); name the host itself", m.Host, c.Target, z.origin)
 				}
 			}
 		}
 		if len(p.addresses[m.Host]) > 0 {
 			continue
 		}
+		if z != nil && p.Topology.Targets == topology.TargetsHost && wildcardAddress(byOrigin[z.origin], z.origin, m.Host) {
+			continue // found by agents, and by a probe's lookup
+		}
 		switch {
 		case p.Topology.Targets == topology.TargetsService && len(m.Addresses) == 0:
-			return nil, fmt.Errorf("master %s has no address: `targets service` needs one, in the zone file or as `address IP` on its line", m.Host)
+			return nil, topology.Errorf("master", m.Host, "master %s has no address: `targets service` needs one, in the zone file or as `address IP` on its line", m.Host)
 		case z != nil:
 			warnings = append(warnings, fmt.Sprintf("master %s has no address in zone %s: agents will not find it; add an A or AAAA record, or `address IP` on its line", m.Host, z.origin))
 		default:
@@ -368,6 +382,25 @@ func (p *Plan) checkTargets(byOrigin map[string]map[string][]dns.RR) (warnings [
 		}
 	}
 	return warnings, nil
+}
+
+// wildcardAddress reports whether the closest wildcard above a name that does not
+// exist has addresses (RFC 4592, section 3.3.1).
+func wildcardAddress(names map[string][]dns.RR, origin, name string) bool {
+	if len(names[name]) > 0 {
+		return false
+	}
+	for n := name; n != origin; {
+		off, end := dns.NextLabel(n, 0)
+		if end {
+			return false
+		}
+		n = n[off:]
+		if rrs := names["*."+n]; len(rrs) > 0 {
+			return slices.ContainsFunc(rrs, isAddress)
+		}
+	}
+	return false
 }
 
 func serviceOwner(service, domain string) string { return service + "._tcp." + domain }

@@ -202,8 +202,10 @@ func (c *Content) hash() {
 	})
 	for i, addrs := range c.services {
 		mix(t.Masters[i].Service, func(w io.Writer) {
+			binary.Write(w, binary.BigEndian, p.TTL)
 			for _, a := range addrs {
-				w.Write(a.AsSlice())
+				io.WriteString(w, a.String())
+				w.Write([]byte{0})
 			}
 		})
 	}

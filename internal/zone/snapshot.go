@@ -238,6 +238,9 @@ func (s *Snapshot) addCamaster(c *Content) {
 	if s.zoneOf(host) != z || !s.authoritative(z, host) {
 		return
 	}
+	if _, ok := z.File.Tree.Search(host); !ok {
+		return // a wildcard, an empty non-terminal or NXDOMAIN: plugin/file knows
+	}
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		rrs := ofType(s.plan.addresses[host], qtype)
 		ns := z.File.NS
@@ -289,6 +292,9 @@ func (s *Snapshot) zoneOf(name string) *Zone {
 // authoritative reports whether z answers for name itself: no delegation and no
 // DNAME takes it away.
 func (s *Snapshot) authoritative(z *Zone, name string) bool {
+	if apex, ok := z.File.Tree.Search(z.Origin); ok && name != z.Origin && len(apex.Type(dns.TypeDNAME)) > 0 {
+		return false
+	}
 	for n := name; n != z.Origin; {
 		if elem, ok := z.File.Tree.Search(n); ok {
 			if len(elem.Type(dns.TypeNS)) > 0 || n != name && len(elem.Type(dns.TypeDNAME)) > 0 {

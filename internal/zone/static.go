@@ -85,7 +85,12 @@ func newStatic(origin string, rrs []dns.RR) (Static, error) {
 	z := file.NewZone(origin, "")
 	soas := 0
 	types := make(map[string]map[uint16]bool)
-	for _, rr := range rrs {
+	for i, rr := range rrs {
+		rr, err := canonical(rr)
+		if err != nil {
+			return Static{}, err
+		}
+		rrs[i] = rr
 		// Insert canonicalises in place; SRV owners it leaves alone.
 		if err := checkType(rr); err != nil {
 			return Static{}, err
@@ -113,6 +118,14 @@ func newStatic(origin string, rrs []dns.RR) (Static, error) {
 		if h.Rrtype == dns.TypeCNAME && types[h.Name][dns.TypeCNAME] {
 			return Static{}, fmt.Errorf("%s has two CNAME records (RFC 2181, section 10.1)", h.Name)
 		}
+		if d, ok := rr.(*dns.DNAME); ok {
+			if types[h.Name][dns.TypeDNAME] {
+				return Static{}, fmt.Errorf("%s has two DNAME records (RFC 6672, section 2.4)", h.Name)
+			}
+			if strings.EqualFold(d.Target, h.Name) {
+				return Static{}, fmt.Errorf("%s is a DNAME that leads back to itself", h.Name)
+			}
+		}
 		types[h.Name][h.Rrtype] = true
 	}
 	switch {
@@ -133,6 +146,25 @@ func newStatic(origin string, rrs []dns.RR) (Static, error) {
 		return Static{}, err
 	}
 	return Static{Origin: origin, Records: rrs}, nil
+}
+
+// canonical returns rr as it is after a journey over the wire: names in one
+// spelling of their escapes. It refuses what the parser lets through at the end of
+// a file, a record without data.
+func canonical(rr dns.RR) (dns.RR, error) {
+	buf := make([]byte, dns.Len(rr)+1)
+	n, err := dns.PackRR(rr, buf, 0, nil, false)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", rr.Header().Name, dns.TypeToString[rr.Header().Rrtype], err)
+	}
+	out, _, err := dns.UnpackRR(buf[:n], 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", rr.Header().Name, dns.TypeToString[rr.Header().Rrtype], err)
+	}
+	if out.Header().Rdlength == 0 {
+		return nil, fmt.Errorf("%s %s has no data", rr.Header().Name, dns.TypeToString[rr.Header().Rrtype])
+	}
+	return out, nil
 }
 
 // checkType refuses what cannot be true of a zone whose answers change: its

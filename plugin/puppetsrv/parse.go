@@ -3,6 +3,7 @@ package puppetsrv
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -52,6 +53,9 @@ type builder struct {
 	root  string
 	zones []string
 	key   hash.Hash // of everything that makes the runtime what it is
+	// written is where a part was written, for what is found wrong with it later;
+	// by part and name as in topology.Error, and "zonefile" with the zone.
+	written map[[2]string]property
 
 	topology  topology.Topology
 	ttl       uint32
@@ -66,6 +70,7 @@ type builder struct {
 	probePort uint16
 	probeOff  bool
 	hasTLS    bool
+	warnings  []string
 }
 
 // parse understands the plugin's block. It reads the files it names, starts
@@ -76,9 +81,10 @@ func parse(c *caddy.Controller) (*config, error) {
 	}
 	start := property{name: "puppetsrv", file: c.File(), line: c.Line()}
 	b := &builder{
-		root: dnsserver.GetConfig(c).Root,
-		key:  sha256.New(),
-		ttl:  defaultTTL,
+		root:    dnsserver.GetConfig(c).Root,
+		key:     sha256.New(),
+		written: make(map[[2]string]property),
+		ttl:     defaultTTL,
 		topology: topology.Topology{
 			Local: defaultLocal, Remote: defaultRemote, PuppetDBPort: defaultPuppetDBPort,
 			Distances: make(map[topology.Pair]int),
@@ -97,7 +103,7 @@ func parse(c *caddy.Controller) (*config, error) {
 		return nil, err
 	}
 	if c.Next() {
-		return nil, plugin.ErrOnce
+		return nil, property{file: c.File(), line: c.Line()}.errf("%s", plugin.ErrOnce)
 	}
 	if err := b.read(props); err != nil {
 		return nil, err
@@ -218,6 +224,7 @@ func (b *builder) readFiles(p property) error {
 			return p.errf("zonefile: zone %s has two zone files: keep one, or name another zone behind this one", origin)
 		}
 		b.files[origin] = b.path(p.args[0])
+		b.written[[2]string{"zonefile", origin}] = p
 	case "ns":
 		if len(p.args) == 0 {
 			return p.usage()
@@ -272,6 +279,7 @@ func (b *builder) readDatacenter(p property) error {
 			return p.errf("datacenter %s: domain %s is already datacenter %s's", name, domain, d.Name)
 		}
 	}
+	b.written[[2]string{"datacenter", name}] = p
 	b.topology.Datacenters = append(b.topology.Datacenters, topology.Datacenter{Name: name, Domain: domain})
 	return nil
 }
@@ -294,8 +302,13 @@ func (b *builder) readMaster(p property) error {
 	m := topology.Master{Host: host, Datacenter: dc.Name, Port: defaultPort, Weight: defaultWeight}
 	service := strings.SplitN(host, ".", 2)[0]
 	rest := p.args[2:]
+	seen := make(map[string]bool)
 	for len(rest) > 0 {
 		word := rest[0]
+		if seen[word] {
+			return p.errf("master %s: %q is given twice", host, word)
+		}
+		seen[word] = true
 		if rest = rest[1:]; word == "ca" {
 			m.CA = true
 			continue
@@ -325,11 +338,15 @@ func (b *builder) readMaster(p property) error {
 			return p.errf("master %s: unknown word %q: write `%s`", host, word, usages["master"])
 		}
 	}
+	if seen["service"] && b.topology.Targets != topology.TargetsService {
+		b.warnings = append(b.warnings, fmt.Sprintf("master %s: its service name is not used without `targets service`", host))
+	}
 	if b.topology.Targets == topology.TargetsService {
 		if m.Service, err = p.domain(service, dc.Domain); err != nil {
 			return err
 		}
 	}
+	b.written[[2]string{"master", host}] = p
 	b.topology.Masters = append(b.topology.Masters, m)
 	return nil
 }
@@ -360,6 +377,9 @@ func (b *builder) readPlaces(p property) error {
 				return err
 			}
 		}
+		if p.args[0] == p.args[1] {
+			return p.errf("distance: %s has no distance to itself: name two datacenters", p.args[0])
+		}
 		n, err := p.number("distance", p.args[2], 1, t.MaxDistance())
 		if err != nil {
 			return err
@@ -380,6 +400,7 @@ func (b *builder) readPlaces(p property) error {
 		if t.Camaster, err = p.domain(p.args[1], b.zones[0]); err != nil {
 			return err
 		}
+		b.written[[2]string{"camaster", ""}] = p
 		if err := t.ValidateCamaster(); err != nil {
 			return p.errf("%s", err)
 		}
@@ -404,8 +425,13 @@ func (b *builder) readProbe(p property) error {
 	if len(p.args) == 0 || len(p.args)%2 != 0 {
 		return p.usage()
 	}
+	seen := make(map[string]bool)
 	for i := 0; i < len(p.args); i += 2 {
 		word, s := p.args[i], p.args[i+1]
+		if seen[word] {
+			return p.errf("probe: %q is given twice", word)
+		}
+		seen[word] = true
 		var err error
 		switch word {
 		case "interval":
@@ -470,9 +496,9 @@ func (b *builder) config(start property) (*config, error) {
 	}
 	plan, warnings, err := b.plan(b.key)
 	if err != nil {
-		return nil, start.errf("%s", err)
+		return nil, b.place(err, start).errf("%s", err)
 	}
-	cfg := &config{zones: b.zones, fall: b.fall, warnings: warnings}
+	cfg := &config{zones: b.zones, fall: b.fall, warnings: append(b.warnings, warnings...)}
 	if b.state == "" {
 		cfg.warnings = append(cfg.warnings, "no `state` directory: serials are not remembered over a restart; secondaries may miss changes")
 	}
@@ -500,7 +526,7 @@ func (b *builder) plan(key io.Writer) (*zone.Plan, []string, error) {
 	for _, z := range b.zones {
 		s, err := b.static(z)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, topology.Errorf("zonefile", z, "%s", err)
 		}
 		for _, rr := range s.Records { // also what a zone file includes
 			fmt.Fprintln(key, rr.String())
@@ -508,6 +534,17 @@ func (b *builder) plan(key io.Writer) (*zone.Plan, []string, error) {
 		statics = append(statics, s)
 	}
 	return zone.NewPlan(&b.topology, b.ttl, statics)
+}
+
+// place is the property that err is about, or fallback.
+func (b *builder) place(err error, fallback property) property {
+	var e *topology.Error
+	if errors.As(err, &e) {
+		if p, ok := b.written[[2]string{e.Part, e.Name}]; ok {
+			return p
+		}
+	}
+	return fallback
 }
 
 // load reads changed zone files for a running node.

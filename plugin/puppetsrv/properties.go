@@ -149,6 +149,9 @@ func (p property) domain(s, parent string) (string, error) {
 		name += "." + strings.TrimPrefix(parent, ".")
 	}
 	name = dns.Fqdn(name)
+	if _, err := netip.ParseAddr(strings.TrimSuffix(s, ".")); err == nil {
+		return "", p.errf("%s: %s is an address: a name is needed here", p.name, s)
+	}
 	if err := checkDomain(name); err != nil {
 		return "", p.errf("%s: %q is no domain name: %s", p.name, s, err)
 	}
