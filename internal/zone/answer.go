@@ -85,36 +85,42 @@ func newAnswer(kind Kind, qname string, answer, ns, extra []dns.RR) *Answer {
 
 // recordBound is at least the wire length of rr in a message that asks qname.
 func recordBound(rr dns.RR, qname string) int {
+	if srv, ok := rr.(*dns.SRV); ok && srv.Hdr.Name == qname { // most of them
+		return srvSize(srv)
+	}
 	n := dns.Len(rr)
-	if owner := rr.Header().Name; dns.IsSubDomain(owner, qname) {
+	if owner := rr.Header().Name; owner == qname || dns.IsSubDomain(owner, qname) {
 		n += 2 - nameSize(owner)
 	}
 	return n
 }
+
+// srvSize is the wire length of an answer to the question for its own name: the
+// target is not compressed (RFC 2782, "Target").
+func srvSize(srv *dns.SRV) int { return recordSize + 6 + nameSize(srv.Target) }
 
 // newTiers is newAnswer for the list of tiers: everything behind the first local
 // records may be cut. Where an answer does not fit the smallest buffer, each
 // datacenter loses other targets of a tier: the order within a tier is turned by
 // turn, so that not all the world leaves out the same masters.
 func newTiers(qname string, srvs []dns.RR, local int, turn uint64, ns, extra []dns.RR) *Answer {
+	n := headerSize + nameSize(qname) + questionSize
+	for _, rr := range srvs {
+		n += srvSize(rr.(*dns.SRV))
+	}
+	if n > dns.MinMsgSize {
+		srvs = slices.Clone(srvs)
+		for start := local; start < len(srvs); {
+			end := start + 1
+			for end < len(srvs) && srvs[end].(*dns.SRV).Priority == srvs[start].(*dns.SRV).Priority {
+				end++
+			}
+			rotate(srvs[start:end], int(turn%uint64(end-start)))
+			start = end
+		}
+	}
 	a := newAnswer(KindTiers, qname, srvs, ns, extra)
 	a.floor = max(local, 1)
-	if a.size[len(a.size)-1] <= dns.MinMsgSize {
-		return a
-	}
-	turned := slices.Clone(srvs)
-	for start := local; start < len(turned); {
-		end := start + 1
-		for end < len(turned) && turned[end].(*dns.SRV).Priority == turned[start].(*dns.SRV).Priority {
-			end++
-		}
-		rotate(turned[start:end], int(turn%uint64(end-start)))
-		start = end
-	}
-	for i, rr := range turned {
-		a.size[i+1] = a.size[i] + recordBound(rr, qname)
-	}
-	a.Answer = turned
 	return a
 }
 
