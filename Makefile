@@ -16,11 +16,13 @@ build: ## build bin/puppetsrv: static, stripped, reproducible
 run: build ## start the two-datacenter playground; ARGS=-stop ends it
 	@$(GO) build -o bin/playground ./internal/playground && exec bin/playground $(ARGS)
 
-test: ## gofmt, vet, staticcheck and all tests with -race
+test: lint ## lint, and all tests with -race
+	$(GO) test -race ./...
+
+lint: ## gofmt, vet, staticcheck
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt would change: $$bad"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(GO) test -race ./...
 
 bench: build ## ratios from one run: against CoreDNS file, detection, rebuild
 	$(GO) run ./internal/bench $(ARGS)

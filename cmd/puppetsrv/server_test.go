@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/miekg/dns"
 
+	"github.com/puppetsrv/puppetsrv/internal/node"
 	"github.com/puppetsrv/puppetsrv/internal/stub"
 )
 
@@ -340,7 +342,14 @@ func TestReloadUnderLoad(t *testing.T) {
 		}
 		return ""
 	})
-	for i := range 12 {
+	serials := map[uint32]bool{}
+	newest := serial
+	for i := range 60 {
+		now := s.ask("example.net.", dns.TypeSOA).Answer[0].(*dns.SOA).Serial
+		if int32(now-newest) < 0 {
+			t.Errorf("the serial went back from %d to %d", newest, now)
+		}
+		newest, serials[now] = now, true
 		var err error
 		switch i % 4 {
 		case 0:
@@ -362,6 +371,45 @@ func TestReloadUnderLoad(t *testing.T) {
 		}
 	}
 	w.end(t)
+	if len(serials) < 3 {
+		t.Errorf("only %d serials over changed configurations", len(serials))
+	}
+}
+
+// CoreDNS calls OnRestartFailed for any error in a reload: also for one of another
+// plugin before anything of ours has begun, and for one of the old instance when
+// the new one already serves. The runtime that serves goes on in either case.
+func TestAReloadThatFailsElsewhere(t *testing.T) {
+	for name, arrange := range map[string]func(*caddy.Instance, func() error){
+		"before": func(i *caddy.Instance, f func() error) { i.OnRestart = append([]func() error{f}, i.OnRestart...) },
+		"after":  func(i *caddy.Instance, f func() error) { i.OnShutdown = append([]func() error{f}, i.OnShutdown...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMasters(t)
+			s := serve(t, m.corefile())
+			s.until(dc1, "m1@10 m2@10 m3@20 m4@20")
+			old, addr := s.inst, s.udp(0)
+			arrange(old, func() error { return errors.New("the old one cannot") })
+			if err := s.reload(m.corefile("ttl 7")); err == nil {
+				t.Fatal("the reload did not fail")
+			}
+			if name == "after" { // caddy gives back the old instance; the new one serves
+				s.inst = caddy.Instances()[len(caddy.Instances())-1]
+			}
+			if n := len(node.All()); n != 1 {
+				t.Errorf("%d runtimes are left, want the one that serves", n)
+			}
+			m.stub[0].Close()
+			for deadline := time.Now().Add(patience); ; {
+				if tiers(ask(t, "udp", addr, dc1, dns.TypeSRV)) == "m2@10 m3@20 m4@20 m1@110" {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("verdicts do not reach the answers any more")
+				}
+			}
+		})
+	}
 }
 
 // A changed zone file is served without a reload; a broken one changes nothing.
@@ -448,17 +496,33 @@ func TestTransfer(t *testing.T) {
 			t.Errorf("IXFR from %d, serving %d: %d records, want the SOA alone", serial, soa.Serial, len(rrs))
 		}
 	}
-	m.stub[0].Close()
-	select {
-	case zone := <-notified:
-		if zone != "example.net." {
-			t.Errorf("NOTIFY for %s", zone)
+	for _, when := range []string{"the start", "a change"} {
+		if when == "a change" {
+			m.stub[0].Close()
 		}
-	case <-time.After(patience):
-		t.Fatal("no NOTIFY after a change")
+		select {
+		case zone := <-notified:
+			if zone != "example.net." {
+				t.Errorf("NOTIFY for %s", zone)
+			}
+		case <-time.After(patience):
+			t.Fatalf("no NOTIFY after %s", when)
+		}
 	}
 	if rrs := transfer(t, s.tcp(0), soa.Serial); len(rrs) != len(first) || int32(rrs[0].(*dns.SOA).Serial-soa.Serial) <= 0 {
 		t.Errorf("IXFR from the old serial: %d records, first %v", len(rrs), rrs[0])
+	}
+}
+
+// Nobody's secondary: a NOTIFY is answered as such, and not logged each time.
+func TestNotifyToUs(t *testing.T) {
+	m := newMasters(t)
+	s := serve(t, m.corefile())
+	q := new(dns.Msg)
+	q.SetNotify("example.net.")
+	r, _, err := new(dns.Client).Exchange(q, s.udp(0))
+	if err != nil || r.Rcode != dns.RcodeNotAuth {
+		t.Errorf("%v, %v", r, err)
 	}
 }
 

@@ -54,9 +54,11 @@ type Probe struct {
 }
 
 // maxAge is the age at which evidence is none: ten missed looks, and not less
-// than half a minute.
+// than half a minute, nor than it takes to look at every master three times if
+// none of them answers.
 func (p *Probe) maxAge() time.Duration {
-	return max(10*(p.Schedule.Interval+p.Schedule.Timeout), 30*time.Second)
+	rounds := time.Duration(1 + len(p.Targets)/max(p.Schedule.Concurrency, 1))
+	return max(10*(p.Schedule.Interval+p.Schedule.Timeout), 3*rounds*p.Schedule.Timeout, 30*time.Second)
 }
 
 // Logger is what a runtime needs of a log.
@@ -92,7 +94,6 @@ type Node struct {
 	// of the building goroutine alone, while it runs
 	rendered  []health.Verdict
 	syncError string
-	watched   watcher
 	prober    *probe.Prober
 	targets   []probe.Target
 }
@@ -118,12 +119,13 @@ func newNode(cfg Config, serials *store.Serials, seed map[identity]health.State)
 	if cfg.Probe != nil {
 		n.startProber(cfg.Probe.Targets)
 	}
-	if cfg.Watch != nil {
-		n.watched.loaded = cfg.Watch.Stamp
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	n.done.Go(func() { n.run(ctx) })
+	files := make(chan loaded)
+	if cfg.Watch != nil {
+		go cfg.Watch.watch(ctx, files)
+	}
+	n.done.Go(func() { n.run(ctx, files) })
 	return n
 }
 
@@ -153,7 +155,7 @@ func (n *Node) stop() {
 func (n *Node) Snapshot() *zone.Snapshot { return n.snapshot.Load() }
 
 // Subscribe has f called with the origins of the zones that changed, after they
-// did, until the returned function is called. f must not block.
+// did, until the returned function is called. f must not block nor call the node.
 func (n *Node) Subscribe(f func(origins []string)) (cancel func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -193,16 +195,16 @@ func (n *Node) observe(i int, o health.Observation) (doubted bool) {
 func (n *Node) logVerdict(before, after health.State) {
 	v, host := after.Verdict, after.Last.Subject
 	lasted := ""
-	if since := before.Verdict.Since; !since.IsZero() {
+	if since := before.Verdict.Since; !since.IsZero() && v.Down != before.Verdict.Down {
 		lasted = " after " + v.Since.Sub(since).Round(time.Millisecond).String()
 	}
 	switch {
 	case !v.Down:
-		n.cfg.Log.Infof("Master %s is up again%s", host, lasted)
+		n.cfg.Log.Infof("Zone %s: master %s is up again%s", n.cfg.Name, host, lasted)
 	case v.CertificateFails():
-		n.cfg.Log.Errorf("Master %s is down and left out, because agents would abort there: %s", host, v.Detail)
+		n.cfg.Log.Errorf("Zone %s: master %s is down and left out, because agents would abort there: %s", n.cfg.Name, host, v.Detail)
 	default:
-		n.cfg.Log.Warningf("Master %s is down%s: %s", host, lasted, v.Detail)
+		n.cfg.Log.Warningf("Zone %s: master %s is down%s: %s", n.cfg.Name, host, lasted, v.Detail)
 	}
 }
 
@@ -214,7 +216,7 @@ func (n *Node) kick() {
 	}
 }
 
-func (n *Node) run(ctx context.Context) {
+func (n *Node) run(ctx context.Context, files <-chan loaded) {
 	tick := time.NewTicker(pulse)
 	defer tick.Stop()
 	for {
@@ -223,6 +225,8 @@ func (n *Node) run(ctx context.Context) {
 			return
 		case <-n.dirty:
 			n.build()
+		case l := <-files:
+			n.take(l)
 		case <-tick.C:
 			if n.aged() {
 				n.build()
@@ -230,7 +234,6 @@ func (n *Node) run(ctx context.Context) {
 			if n.syncError != "" {
 				n.reportSync(n.serials.Sync(patience))
 			}
-			n.look()
 		}
 	}
 }
@@ -272,17 +275,16 @@ func (n *Node) aged() bool {
 func (n *Node) build() {
 	start := time.Now()
 	v := n.view()
-	n.rendered = n.rendered[:0]
-	for _, m := range v.Masters {
-		n.rendered = append(n.rendered, m.Verdict)
-	}
+	n.remember(v)
 	plan := n.plan.Load()
 	content := plan.Render(v)
 	current := n.snapshot.Load()
 	serials := make(map[string]uint32)
 	var changed []string
 	for _, origin := range plan.Origins() {
-		if current == nil || current.Zones[origin].Hash != content.Hash(origin) {
+		// Another runtime may have given out a serial for its content of this zone,
+		// during a reload: then ours has to be newer again.
+		if hash := content.Hash(origin); current == nil || n.serials.Current(origin) != (store.Serial{Serial: current.Zones[origin].Serial, Hash: hash}) {
 			changed = append(changed, origin)
 			serials[origin] = n.serials.Next(origin, content.Hash(origin), plan.FileSerial(origin), start)
 		} else {
@@ -307,14 +309,28 @@ func (n *Node) build() {
 	}
 }
 
+// remember keeps the verdicts that are rendered. One that changes by time alone,
+// because its evidence is too old, is said here; the others when observed.
+func (n *Node) remember(v zone.View) {
+	for i, m := range v.Masters {
+		if i < len(n.rendered) && n.rendered[i].Down && !m.Verdict.Down && m.Verdict.Since.IsZero() {
+			n.cfg.Log.Warningf("Zone %s: master %s counts as up: its evidence is too old", n.cfg.Name, n.plan.Load().Topology.Masters[i].Host)
+		}
+	}
+	n.rendered = n.rendered[:0]
+	for _, m := range v.Masters {
+		n.rendered = append(n.rendered, m.Verdict)
+	}
+}
+
 // reportSync logs the state of the disk when it changes.
 func (n *Node) reportSync(err error) {
 	switch {
 	case err == nil && n.syncError != "":
-		n.cfg.Log.Infof("The serials of %s are durable again", n.cfg.Name)
+		n.cfg.Log.Infof("Zone %s: serials are durable again", n.cfg.Name)
 		n.syncError = ""
 	case err != nil && err.Error() != n.syncError:
-		n.cfg.Log.Errorf("The serials of %s are not durable, answers go on: %s", n.cfg.Name, err)
+		n.cfg.Log.Errorf("Zone %s: serials are not durable, answers go on: %s", n.cfg.Name, err)
 		n.syncError = err.Error()
 	}
 }

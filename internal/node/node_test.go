@@ -44,9 +44,9 @@ func newSite(t *testing.T) *site {
 	if s.ca, err = stub.NewCA("Puppet CA"); err != nil {
 		t.Fatal(err)
 	}
-	for i := range s.masters {
-		s.start(i, "127.0.0.1:0")
-	}
+	s.start(0, "127.0.0.1:0")
+	// On the same port, as a service name's stand-in has to be.
+	s.start(1, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), s.masters[0].Addr().Port()).String())
 	return s
 }
 
@@ -117,7 +117,7 @@ func (s *site) config(key, state string, change func(*topology.Topology)) node.C
 
 func (s *site) acquire(cfg node.Config) *node.Handle {
 	s.t.Helper()
-	h, err := node.Acquire(cfg)
+	h, err := node.Acquire(cfg, "test")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -308,6 +308,31 @@ func TestAChangedFileMovesTheProbes(t *testing.T) {
 	s.untilTiers(h.Node, "m1@10 m2@20")
 }
 
+// Reading hangs, as on a dead NFS: neither verdicts nor the end wait for it.
+func TestAZoneFileThatHangs(t *testing.T) {
+	s := newSite(t)
+	path := filepath.Join(t.TempDir(), "zone")
+	cfg := s.config("a", "", nil)
+	reading, hang := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	cfg.Watch = &node.Watch{Files: []string{path}, Stamp: node.Stamp([]string{path}), Load: func() (*zone.Plan, []probe.Target, error) {
+		close(reading)
+		<-hang
+		return cfg.Plan, cfg.Probe.Targets, nil
+	}}
+	h := s.acquire(cfg)
+	if err := os.WriteFile(path, []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	<-reading
+	s.masters[0].Close()
+	s.untilTiers(h.Node, "m2@20 m1@110")
+	h.Release()
+	if len(node.All()) != 0 {
+		t.Error("the runtime has not ended")
+	}
+}
+
 func TestTheSameConfigurationIsTheSameRuntime(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
@@ -345,35 +370,62 @@ func TestAChangedConfigurationInheritsTheEvidence(t *testing.T) {
 	}
 }
 
-func TestAFailedReloadLeaksNothing(t *testing.T) {
+// An instance that failed to start is gone without having released anything.
+func TestSweepReleasesWhatTheGoneHeld(t *testing.T) {
 	s := newSite(t)
 	a := s.acquire(s.config("a", "", nil))
-	node.BeginReload()
-	b, err := node.Acquire(s.config("b", "", nil))
-	if err != nil {
-		t.Fatal(err)
+	for _, key := range []string{"a", "b", "b"} {
+		if _, err := node.Acquire(s.config(key, "", nil), "gone"); err != nil {
+			t.Fatal(err)
+		}
 	}
-	c, err := node.Acquire(s.config("a", "", nil))
-	if err != nil {
-		t.Fatal(err)
+	for range 2 { // once for each server block
+		node.Sweep(func(owner any) bool { return owner != "gone" })
 	}
-	node.AbortReload()
-	node.AbortReload() // once for each server block
 	if all := node.All(); len(all) != 1 || all[0] != a.Node {
 		t.Fatalf("%d runtimes are left", len(all))
 	}
-	b.Release()
-	c.Release()
-	if len(node.All()) != 1 {
-		t.Error("a hold was given up twice")
+	s.masters[0].Close()
+	s.untilTiers(a.Node, "m2@20 m1@110")
+}
+
+// Without a state directory a zone's serial still goes on over a reload.
+func TestSerialsOverAReloadInMemory(t *testing.T) {
+	s := newSite(t)
+	a := s.acquire(s.config("a", "", nil))
+	first := serial(a.Node)
+	b := s.acquire(s.config("b", "", func(top *topology.Topology) { top.Remote = 30 }))
+	a.Release()
+	if !store.Newer(serial(b.Node), first) {
+		t.Errorf("the content is another and the serial went from %d to %d", first, serial(b.Node))
 	}
+}
+
+// While two runtimes overlap the old one may publish after the new one did: the
+// new one's serial is the newest in the end.
+func TestTheRuntimeThatGoesOnHasTheNewestSerial(t *testing.T) {
+	s := newSite(t)
+	dir := t.TempDir()
+	a := s.acquire(s.config("a", dir, nil))
+	b := s.acquire(s.config("b", dir, func(top *topology.Topology) { top.Remote = 30 }))
+	s.masters[0].Close()
+	s.untilTiers(a.Node, "m2@20 m1@110")
+	s.untilTiers(b.Node, "m2@30 m1@110")
+	most := max(serial(a.Node), serial(b.Node))
+	a.Release()
+	s.until(b.Node, "the newest serial", func() bool { return serial(b.Node) >= most })
+	h, err := node.Acquire(s.config("b", dir, func(top *topology.Topology) { top.Remote = 30 }), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Release()
 }
 
 func TestSerialsOverRestarts(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
 	run := func(change func(*topology.Topology)) uint32 {
-		h, err := node.Acquire(s.config("a", dir, change))
+		h, err := node.Acquire(s.config("a", dir, change), "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -396,7 +448,7 @@ func TestADirectoryThatCannotBeUsedStopsNoAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := s.acquire(s.config("a", filepath.Join(file, "state"), nil))
-	s.await("Nothing is durable, answers go on")
+	s.await("Nothing is durable, answers go on; repair")
 	if h.Status().Durable == nil {
 		t.Error("the status does not say so")
 	}
@@ -433,7 +485,7 @@ func TestADirectoryOfAnotherProcessIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Unlock()
-	if _, err := node.Acquire(s.config("a", dir, nil)); err == nil || !strings.Contains(err.Error(), dir) {
+	if _, err := node.Acquire(s.config("a", dir, nil), "test"); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("err %v", err)
 	}
 	if len(node.All()) != 0 {
@@ -448,7 +500,7 @@ func TestConcurrentHoldersAndReaders(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 20 {
-				h, err := node.Acquire(cfgs[i%2])
+				h, err := node.Acquire(cfgs[i%2], "test")
 				if err != nil {
 					t.Error(err)
 					return

@@ -2,8 +2,10 @@ package node
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/puppetsrv/puppetsrv/internal/health"
 	"github.com/puppetsrv/puppetsrv/internal/probe"
@@ -15,12 +17,14 @@ import (
 // serves, and its Instance.Storage does not pass anything on. A runtime is kept
 // while anyone holds it, so an unchanged configuration keeps its evidence, its
 // prober and its snapshot; a changed one inherits the evidence.
+//
+// Nothing waits while the registry is locked: a disk that hangs must not stop
+// the next reload.
 var registry = struct {
 	sync.Mutex
-	nodes []*entry
-	dirs  map[string]*stateDir
-	// since holds what was acquired since the last BeginReload, newest last.
-	since []*Handle
+	nodes   []*entry
+	dirs    map[string]*stateDir
+	handles []*Handle
 }{dirs: make(map[string]*stateDir)}
 
 type entry struct {
@@ -29,13 +33,17 @@ type entry struct {
 	refs int
 }
 
-// stateDir is shared by the runtimes, old and new, that keep state in it.
+// stateDir is shared by the runtimes, old and new, that keep state in it; those
+// that keep it in memory share "". So a zone's serial goes on over a reload.
 type stateDir struct {
 	path    string
 	lock    *store.Lock // nil if the directory could not be used
 	serials *store.Serials
 	refs    int
 }
+
+// closing is how long a state directory's last write is waited for.
+const closing = 2 * time.Second
 
 // identity is what evidence is about: it holds for another configuration that
 // looks at the same.
@@ -50,13 +58,14 @@ func identityOf(t probe.Target) identity { return identity{t.Subject, t.Name, t.
 type Handle struct {
 	*Node
 	entry *entry
-	once  sync.Once
+	owner any
 }
 
 // Acquire returns the runtime for cfg, starting it if there is none with its key.
-// It fails only if another process uses the state directory; a directory that
-// cannot be used otherwise is logged, and everything goes on without it.
-func Acquire(cfg Config) (*Handle, error) {
+// owner is who holds it; see Sweep. It fails only if another process uses the state
+// directory; a directory that cannot be used otherwise is logged, and everything
+// goes on without it.
+func Acquire(cfg Config, owner any) (*Handle, error) {
 	registry.Lock()
 	defer registry.Unlock()
 	i := slices.IndexFunc(registry.nodes, func(e *entry) bool { return e.node.cfg.Key == cfg.Key })
@@ -76,8 +85,8 @@ func Acquire(cfg Config) (*Handle, error) {
 		registry.nodes = append(registry.nodes, e)
 	}
 	e.refs++
-	h := &Handle{Node: e.node, entry: e}
-	registry.since = append(registry.since, h)
+	h := &Handle{Node: e.node, entry: e, owner: owner}
+	registry.handles = append(registry.handles, h)
 	return h, nil
 }
 
@@ -85,41 +94,35 @@ func Acquire(cfg Config) (*Handle, error) {
 // snapshot stays: CoreDNS runs OnShutdown before its servers stop, and queries
 // still come. Calling it again does nothing.
 func (h *Handle) Release() {
-	h.once.Do(func() {
-		registry.Lock()
-		defer registry.Unlock()
-		h.release()
-	})
-}
-
-// release is Release with the registry locked.
-func (h *Handle) release() {
-	registry.since = slices.DeleteFunc(registry.since, func(o *Handle) bool { return o == h })
-	if h.entry.refs--; h.entry.refs > 0 {
+	registry.Lock()
+	i := slices.Index(registry.handles, h)
+	if i < 0 {
+		registry.Unlock()
 		return
 	}
-	h.entry.node.stop()
-	registry.nodes = slices.DeleteFunc(registry.nodes, func(e *entry) bool { return e == h.entry })
-	releaseDir(h.entry.dir)
-}
-
-// BeginReload is called when a server is about to reload: what is acquired from
-// here on belongs to the new instance.
-func BeginReload() {
-	registry.Lock()
-	defer registry.Unlock()
-	registry.since = nil
-}
-
-// AbortReload is called when that reload failed. CoreDNS drops the new instance
-// without running its OnShutdown, so what it acquired is released here.
-func AbortReload() {
-	registry.Lock()
-	leaked := registry.since
-	registry.since = nil
+	registry.handles = slices.Delete(registry.handles, i, i+1)
+	h.entry.refs--
+	last := h.entry.refs == 0
+	if last {
+		registry.nodes = slices.DeleteFunc(registry.nodes, func(e *entry) bool { return e == h.entry })
+	}
 	registry.Unlock()
-	for _, h := range leaked {
-		h.Release()
+	if last {
+		h.entry.node.stop()
+		releaseDir(h.entry.dir)
+	}
+}
+
+// Sweep releases what is held by owners that are gone. A server instance that
+// fails to start is dropped by CoreDNS without its OnShutdown being run.
+func Sweep(alive func(owner any) bool) {
+	registry.Lock()
+	handles := slices.Clone(registry.handles)
+	registry.Unlock()
+	for _, h := range handles {
+		if !alive(h.owner) {
+			h.Release()
+		}
 	}
 }
 
@@ -148,20 +151,25 @@ func (n *Node) evidence(seed map[identity]health.State) {
 
 // acquireDir opens a state directory, or joins those who have it open.
 func acquireDir(path string, log Logger) (*stateDir, error) {
-	if path == "" {
-		return &stateDir{serials: store.OpenSerials(""), refs: 1}, nil
+	if real, err := filepath.EvalSymlinks(path); err == nil && path != "" {
+		path = real // two spellings are one directory
 	}
 	if d, ok := registry.dirs[path]; ok {
 		d.refs++
 		return d, nil
 	}
 	d := &stateDir{path: path, refs: 1}
+	if path == "" {
+		d.serials = store.OpenSerials("")
+		registry.dirs[path] = d
+		return d, nil
+	}
 	lock, err := store.LockDir(path)
 	switch {
 	case errors.Is(err, store.ErrLocked):
 		return nil, err
 	case err != nil:
-		log.Errorf("Nothing is durable, answers go on: %s", err)
+		log.Errorf("Nothing is durable, answers go on; repair this and restart: %s", err)
 		d.serials = store.UnusableSerials(err)
 	default:
 		d.lock = lock
@@ -174,12 +182,26 @@ func acquireDir(path string, log Logger) (*stateDir, error) {
 	return d, nil
 }
 
+// releaseDir closes a state directory that nobody needs, when its last write has
+// ended; if that hangs it stays open, and whoever needs it again joins it.
+// Runtimes that go on with it look at their serials: the one that ended may have
+// given out newer ones.
 func releaseDir(d *stateDir) {
-	if d.refs--; d.refs > 0 {
+	registry.Lock()
+	d.refs--
+	for _, e := range registry.nodes {
+		if e.dir == d {
+			e.node.kick()
+		}
+	}
+	registry.Unlock()
+	idle := d.serials.Wait(closing)
+	registry.Lock()
+	defer registry.Unlock()
+	if d.refs > 0 || !idle || registry.dirs[d.path] != d {
 		return
 	}
 	delete(registry.dirs, d.path)
-	d.serials.Close()
 	if d.lock != nil {
 		d.lock.Unlock()
 	}

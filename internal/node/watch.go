@@ -1,10 +1,12 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/puppetsrv/puppetsrv/internal/probe"
 	"github.com/puppetsrv/puppetsrv/internal/zone"
@@ -21,10 +23,11 @@ type Watch struct {
 	Load func() (*zone.Plan, []probe.Target, error)
 }
 
-// watcher remembers what the files looked like. It belongs to the building
-// goroutine.
-type watcher struct {
-	loaded, seen string
+// loaded is what Watch.Load returned.
+type loaded struct {
+	plan    *zone.Plan
+	targets []probe.Target
+	err     error
 }
 
 // Stamp is what files look like from outside; it changes when they do.
@@ -32,7 +35,7 @@ func Stamp(files []string) string {
 	var b strings.Builder
 	for _, path := range files {
 		if fi, err := os.Stat(path); err == nil {
-			fmt.Fprintf(&b, "%s %d %v\n", path, fi.Size(), fi.ModTime().UnixNano())
+			fmt.Fprintf(&b, "%s %d %v %v\n", path, fi.Size(), fi.Mode(), fi.ModTime().UnixNano())
 		} else {
 			fmt.Fprintf(&b, "%s absent\n", path)
 		}
@@ -40,29 +43,47 @@ func Stamp(files []string) string {
 	return b.String()
 }
 
-// look reads changed files again once they have rested for a second: an editor
-// or a copy may be half-way through.
-func (n *Node) look() {
-	if n.cfg.Watch == nil {
+// watch reads changed files again once they have rested for a second: an editor
+// or a copy may be half-way through. It has a goroutine of its own, which nobody
+// waits for: a file system that hangs must hold up no verdict and no shutdown.
+func (w *Watch) watch(ctx context.Context, out chan<- loaded) {
+	tick := time.NewTicker(pulse)
+	defer tick.Stop()
+	current, seen := w.Stamp, ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		stamp := Stamp(w.Files)
+		rested := stamp == seen
+		seen = stamp
+		if !rested || stamp == current {
+			continue
+		}
+		current = stamp
+		var l loaded
+		l.plan, l.targets, l.err = w.Load()
+		select {
+		case out <- l:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// take makes use of what was read.
+func (n *Node) take(l loaded) {
+	if l.err != nil {
+		n.cfg.Log.Errorf("Zone %s: the zone files have changed and cannot be used, nothing changes: %s", n.cfg.Name, l.err)
 		return
 	}
-	stamp := Stamp(n.cfg.Watch.Files)
-	rested := stamp == n.watched.seen
-	n.watched.seen = stamp
-	if !rested || stamp == n.watched.loaded {
-		return
-	}
-	n.watched.loaded = stamp
-	plan, targets, err := n.cfg.Watch.Load()
-	if err != nil {
-		n.cfg.Log.Errorf("The zone files of %s have changed and cannot be used, nothing changes: %s", n.cfg.Name, err)
-		return
-	}
-	n.cfg.Log.Infof("The zone files of %s have changed and were read again", n.cfg.Name)
-	n.plan.Store(plan)
+	n.cfg.Log.Infof("Zone %s: the zone files have changed and were read again", n.cfg.Name)
+	n.plan.Store(l.plan)
 	n.build()
-	if n.prober != nil && !slices.EqualFunc(targets, n.targets, probe.Target.Equal) {
+	if n.prober != nil && !slices.EqualFunc(l.targets, n.targets, probe.Target.Equal) {
 		n.prober.Stop()
-		n.startProber(targets)
+		n.startProber(l.targets)
 	}
 }

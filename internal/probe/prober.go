@@ -13,9 +13,12 @@ import (
 
 // Schedule says how often to look. All durations are positive.
 type Schedule struct {
-	Interval    time.Duration // between the starts of two looks
-	Timeout     time.Duration // of one look
-	Concurrency int           // looks under way at once, over all targets
+	Interval time.Duration // between the starts of two looks
+	Timeout  time.Duration // of one look
+	// Concurrency is how many looks are under way at once, over all targets, and
+	// as many again at those that let the last one time out: a datacenter that is
+	// cut off must not keep the others from being looked at.
+	Concurrency int
 }
 
 // recheckFirst is the pause before a failure is looked at again; it doubles with
@@ -33,6 +36,7 @@ type Prober struct {
 	schedule Schedule
 	report   Report
 	slots    chan struct{}
+	silent   chan struct{} // for those that let the last look time out
 	cancel   context.CancelFunc
 	done     sync.WaitGroup
 }
@@ -41,7 +45,8 @@ type Prober struct {
 // far as Concurrency allows; later ones are spread by jitter.
 func Start(check *Check, schedule Schedule, targets []Target, report Report) *Prober {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Prober{check: check, schedule: schedule, report: report, slots: make(chan struct{}, max(schedule.Concurrency, 1)), cancel: cancel}
+	p := &Prober{check: check, schedule: schedule, report: report, cancel: cancel,
+		slots: make(chan struct{}, max(schedule.Concurrency, 1)), silent: make(chan struct{}, max(schedule.Concurrency, 1))}
 	for _, t := range targets {
 		p.done.Go(func() { p.watch(ctx, t) })
 	}
@@ -61,7 +66,7 @@ func (p *Prober) watch(ctx context.Context, t Target) {
 	defer wire.set(nil)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	failures, first := 0, true
+	failures, first, silent := 0, true, false
 	for {
 		tripped := false
 		select {
@@ -73,13 +78,18 @@ func (p *Prober) watch(ctx context.Context, t Target) {
 		}
 		start := time.Now()
 		timeout := p.schedule.Timeout
-		if failures > 0 {
-			timeout /= 2 // what was slow once has had its benefit of the doubt
+		slots := p.slots
+		if silent {
+			slots = p.silent
+			if failures > 0 {
+				timeout /= 2 // it has had its benefit of the doubt
+			}
 		}
-		o, conn, ok := p.look(ctx, t, timeout)
+		o, conn, ok := p.look(ctx, t, slots, timeout)
 		if !ok {
 			return
 		}
+		silent = o.Reason == health.ReasonTimeout
 		if tripped && conn != nil {
 			// A server that closes every idle connection would be looked at
 			// without end: one trip an interval is enough.
@@ -108,13 +118,13 @@ func (p *Prober) watch(ctx context.Context, t Target) {
 }
 
 // look takes a slot and looks once. It reports !ok when ctx ended.
-func (p *Prober) look(ctx context.Context, t Target, timeout time.Duration) (health.Observation, net.Conn, bool) {
+func (p *Prober) look(ctx context.Context, t Target, slots chan struct{}, timeout time.Duration) (health.Observation, net.Conn, bool) {
 	select {
-	case p.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
 		return health.Observation{}, nil, false
 	}
-	defer func() { <-p.slots }()
+	defer func() { <-slots }()
 	looking, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	o, conn := p.check.Do(looking, t)

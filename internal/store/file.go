@@ -17,11 +17,13 @@ import (
 const MaxFileSize = 16 << 20
 
 // WriteFile replaces path with data, mode 0600: temporary file, fsync, rename,
-// fsync of the directory, so that the new content is on disk when it returns nil
-// and the old content is untouched when it does not.
+// fsync of the directory. The new content is on disk when it returns nil; with an
+// error the file has the old content or, if only the last step failed, the new.
+// The temporary file has a fixed name, so that a kill leaves at most one; callers
+// write a path one at a time.
 func WriteFile(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
@@ -59,6 +61,9 @@ func syncDir(dir string) error {
 
 // ReadFile reads a file of at most MaxFileSize bytes.
 func ReadFile(path string) ([]byte, error) {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return nil, fmt.Errorf("reading %s: no regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -20,10 +20,16 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 	if err := s.Sync(time.Millisecond); err == nil || !strings.Contains(err.Error(), "longer than 1ms") {
 		t.Fatalf("err %v", err)
 	}
+	if s.Err() == nil {
+		t.Error("nothing tells that it is not on disk")
+	}
 	last := s.Next("example.net.", "b", 0, time.Now())
 	close(hang)
 	if err := s.Sync(time.Minute); err != nil {
 		t.Fatal(err)
+	}
+	if err := s.Err(); err != nil {
+		t.Errorf("written, and still: %v", err)
 	}
 	if got := OpenSerials(dir).Next("example.net.", "b", 0, time.Now()); got != last {
 		t.Errorf("read back %d, want %d", got, last)

@@ -34,7 +34,8 @@ func Newer(a, b uint32) bool { return a != b && int32(a-b) > 0 }
 // NextSerial is the rule for a zone's serial: unchanged while the content is,
 // else one more, or the zone file's own where that is newer, and never 0. Without
 // a past it begins at the time in seconds, which is ahead of what one change a
-// second can have reached before a state directory was lost.
+// second can have reached before a state directory was lost; unless the zone file
+// has a newer one, such as a date, behind which nothing is known.
 func NextSerial(past Serial, known bool, hash string, file uint32, now time.Time) uint32 {
 	var next uint32
 	switch {
@@ -65,7 +66,7 @@ type Serials struct {
 	version int           // of zones: counts changes
 	written int           // the version on disk
 	writing chan struct{} // closed when the write under way ends; nil if none is
-	err     error         // of reading, for good, or of the last write
+	err     error         // of reading, for good, or of the newest write
 	damaged bool
 }
 
@@ -89,8 +90,13 @@ func OpenSerials(dir string) *Serials {
 	if err == nil && in.Version != serialsVersion {
 		err = fmt.Errorf("format version %d: this release knows version %d", in.Version, serialsVersion)
 	}
+	for origin, z := range in.Zones {
+		if err == nil && (z.Serial == 0 || z.Hash == "") {
+			err = fmt.Errorf("zone %s has serial %d with hash %q: neither is ever written", origin, z.Serial, z.Hash)
+		}
+	}
 	if err != nil {
-		s.err = fmt.Errorf("reading %s: %w; serials are not durable until it is repaired or removed", s.path, err)
+		s.err = fmt.Errorf("reading %s: %w; serials are not durable until it is repaired or removed and the server restarted", s.path, err)
 		s.damaged = true
 		return s
 	}
@@ -110,14 +116,27 @@ func (s *Serials) Damaged() bool {
 	return s.damaged
 }
 
-// Close waits for a write that is under way.
-func (s *Serials) Close() {
+// Wait returns when no write is under way, or false after patience.
+func (s *Serials) Wait(patience time.Duration) (idle bool) {
 	s.mu.Lock()
 	writing := s.writing
 	s.mu.Unlock()
-	if writing != nil {
-		<-writing
+	if writing == nil {
+		return true
 	}
+	select {
+	case <-writing:
+		return true
+	case <-time.After(patience):
+		return false
+	}
+}
+
+// Current returns the serial given out last for a zone, zero if none was.
+func (s *Serials) Current(origin string) Serial {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.zones[origin]
 }
 
 // Err returns what keeps serials from being durable, nil if nothing does.
@@ -159,7 +178,12 @@ func (s *Serials) Sync(patience time.Duration) error {
 		select {
 		case <-writing:
 		case <-timeout.C:
-			return fmt.Errorf("writing %s takes longer than %v: not waiting for it", s.path, patience)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.written < want && s.writing != nil {
+				s.err = fmt.Errorf("writing %s takes longer than %v: not waiting for it", s.path, patience)
+			}
+			return s.err
 		}
 		s.mu.Lock()
 		if s.err != nil {

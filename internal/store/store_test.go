@@ -82,6 +82,9 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if left, _ := os.ReadDir(dir); len(left) > 2 {
+		t.Errorf("40 kills left %v", left)
+	}
 }
 
 func TestNextSerial(t *testing.T) {
@@ -125,7 +128,7 @@ func TestSerialsGrowExactlyWithContent(t *testing.T) {
 		var hash string
 		for range rapid.IntRange(1, 15).Draw(rt, "steps") {
 			if rapid.Bool().Draw(rt, "restart") {
-				s.Close()
+				s.Wait(patience)
 				s = store.OpenSerials(dir)
 			}
 			next := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "content")
@@ -146,13 +149,14 @@ func TestSerialsGrowExactlyWithContent(t *testing.T) {
 			}
 			hash, last = next, got
 		}
-		s.Close()
+		s.Wait(patience)
 	})
 }
 
 func TestADamagedFileIsReportedAndLeftAlone(t *testing.T) {
 	for name, content := range map[string]string{
 		"empty": "", "no JSON": "{", "cut": `{"version":1,"zones":{"example.net.":{"ser`, "newer": `{"version":2}`, "another kind": `[1]`,
+		"serial 0": `{"version":1,"zones":{"example.net.":{"serial":0,"hash":"a"}}}`, "no hash": `{"version":1,"zones":{"example.net.":{"serial":5}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -209,7 +213,7 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	s.Close()
+	s.Wait(patience)
 }
 
 func TestWriteFileLeavesTheOldOneWhenItFails(t *testing.T) {

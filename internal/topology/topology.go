@@ -16,6 +16,9 @@ import (
 const (
 	MaxMasters     = 10000
 	MaxDatacenters = 1000
+	// MaxEntries bounds masters times datacenters: every master stands in the lists
+	// of every datacenter.
+	MaxEntries = 500000
 )
 
 // DownPenalty is added to the priority of a master that is down or drained.
@@ -167,6 +170,9 @@ func (t *Topology) Validate() error {
 	if len(t.Datacenters) > MaxDatacenters {
 		return fmt.Errorf("%d datacenters: at most %d are supported", len(t.Datacenters), MaxDatacenters)
 	}
+	if n := len(t.Masters) * len(t.Datacenters); n > MaxEntries {
+		return fmt.Errorf("%d masters in the lists of %d datacenters make %d entries: at most %d are supported", len(t.Masters), len(t.Datacenters), n, MaxEntries)
+	}
 	if err := t.ValidatePriorities(); err != nil {
 		return err
 	}
@@ -231,7 +237,7 @@ func (t *Topology) validateNames() error {
 			return Errorf("master", m.Host, "master %s: port 0 is no port; Puppet's is 8140", m.Host)
 		}
 		if m.Weight == 0 {
-			return Errorf("master", m.Host, "master %s: weight 0 does not mean \"never\" to an agent; use 1 to 65535, or `drain` the master", m.Host)
+			return Errorf("master", m.Host, "master %s: weight 0 does not mean \"never\" to an agent; use 1 to 65535, or leave the master out", m.Host)
 		}
 	}
 	if t.Targets != TargetsService {

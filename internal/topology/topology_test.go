@@ -75,6 +75,9 @@ func TestValidateSaysWhatWouldBeRight(t *testing.T) {
 		"camaster no CA":      {func(t *topology.Topology) { t.Camaster = "m2.example.net." }, "add `ca`"},
 		"CNAME is a host":     {func(t *topology.Topology) { t.CamasterName = "m1.example.net." }, "cannot be a master's own"},
 		"too many masters":    {func(t *topology.Topology) { t.Masters = make([]topology.Master, topology.MaxMasters+1) }, "at most 10000"},
+		"too many entries": {func(t *topology.Topology) {
+			t.Masters, t.Datacenters = make([]topology.Master, 10000), make([]topology.Datacenter, 51)
+		}, "at most 500000"},
 		"service is a host": {func(t *topology.Topology) {
 			t.Targets, t.Masters[0].Service = topology.TargetsService, "m2.example.net."
 		}, "give another with `service NAME`"},

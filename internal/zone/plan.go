@@ -284,6 +284,18 @@ func (p *Plan) checkWritten(byOrigin map[string]map[string][]dns.RR) error {
 			}
 		}
 	}
+	for _, z := range p.zones {
+		for _, rr := range z.ns {
+			ns := rr.(*dns.NS).Ns
+			alias := ns == t.CamasterName
+			if nz := p.zoneOf(ns); nz != nil {
+				alias = alias || slices.ContainsFunc(byOrigin[nz.origin][ns], func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeCNAME })
+			}
+			if alias {
+				return fmt.Errorf("name server %s of zone %s is an alias (RFC 2181, section 10.3): name the host itself", ns, z.origin)
+			}
+		}
+	}
 	if err := check("camaster", "", "camaster", t.CamasterName, func(dns.RR) bool { return true }); err != nil {
 		return err
 	}

@@ -351,7 +351,7 @@ func TestPropertyStandIns(t *testing.T) {
 			j := int(a.Answer[0].(*dns.A).A.To4()[3]) - 1
 			fit := func(k int) bool {
 				o := v.Masters[k]
-				return k != i && !o.Verdict.Down && !o.Drained && o.Certificate.ValidFor(m.Service, v.Now)
+				return k != i && !o.Verdict.Down && !o.Drained && w.Masters[k].Port == m.Port && o.Certificate.ValidFor(m.Service, v.Now)
 			}
 			best := -1
 			for k := range w.Masters {

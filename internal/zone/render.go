@@ -120,8 +120,8 @@ func listing(t *topology.Topology, v View) []bool {
 }
 
 // standIn returns the master whose addresses the service name of master i has:
-// i itself while it is up, else the best up and undrained master whose
-// certificate is valid for that name, else again i. Among equals the choice is
+// i itself while it is up, else the best up and undrained master on the same port
+// whose certificate is valid for that name, else again i. Among equals the choice is
 // spread by name, so that two dead masters do not both fall on the first one.
 func standIn(t *topology.Topology, v View, i int) int {
 	if !v.Masters[i].Verdict.Down {
@@ -133,7 +133,8 @@ func standIn(t *topology.Topology, v View, i int) int {
 	var bestScore uint64
 	for j := range t.Masters {
 		o := v.Masters[j]
-		if j == i || o.Verdict.Down || o.Drained || !o.Certificate.ValidFor(m.Service, v.Now) {
+		// The SRV record keeps the port, whoever is behind the name.
+		if j == i || o.Verdict.Down || o.Drained || t.Masters[j].Port != m.Port || !o.Certificate.ValidFor(m.Service, v.Now) {
 			continue
 		}
 		p, score := t.Priority(m.Datacenter, &t.Masters[j]), score(m.Service, t.Masters[j].Host)

@@ -32,15 +32,21 @@ type Static struct {
 // ReadFile reads a zone file. $INCLUDE is allowed. The error names the file and
 // what is wrong in it.
 func ReadFile(path, origin string) (Static, error) {
+	// Before it is opened, which waits for a writer if it is a pipe.
+	switch fi, err := os.Stat(path); {
+	case err != nil:
+		return Static{}, fmt.Errorf("opening zone file: %w", err)
+	case !fi.Mode().IsRegular():
+		return Static{}, fmt.Errorf("zone file %q is a directory, a pipe or a device: a regular file is needed", path)
+	case fi.Size() > MaxFileSize:
+		return Static{}, fmt.Errorf("zone file %q has %d bytes: at most %d are read", path, fi.Size(), MaxFileSize)
+	}
 	f, err := os.Open(filepath.Clean(path))
 	if err != nil {
 		return Static{}, fmt.Errorf("opening zone file: %w", err)
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err == nil && fi.Size() > MaxFileSize {
-		return Static{}, fmt.Errorf("zone file %q has %d bytes: at most %d are read", path, fi.Size(), MaxFileSize)
-	}
-	return Read(f, origin, path)
+	return Read(io.LimitReader(f, MaxFileSize), origin, path)
 }
 
 // Read is ReadFile for any reader; name is for errors and relative $INCLUDEs.

@@ -45,6 +45,7 @@ type config struct {
 	zones    []string
 	fall     fall.F
 	node     node.Config
+	state    property // where the state directory was written
 	warnings []string
 }
 
@@ -97,6 +98,12 @@ func parse(c *caddy.Controller) (*config, error) {
 	var err error
 	if b.zones, err = zones(start, c.RemainingArgs(), c.ServerBlockKeys); err != nil {
 		return nil, err
+	}
+	keys := plugin.Zones(plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys))
+	for _, z := range b.zones {
+		if !keys.Contains(z) {
+			b.warnings = append(b.warnings, fmt.Sprintf("zone %s is never asked for: it is in none of the server block's zones, %s", z, strings.Join(keys, ", ")))
+		}
 	}
 	props, err := readBlock(c)
 	if err != nil {
@@ -248,6 +255,7 @@ func (b *builder) readFiles(p property) error {
 			return p.errf("state: %s is no directory", dir)
 		}
 		b.state = dir
+		b.written[[2]string{"state", ""}] = p
 	case "fallthrough":
 		b.fall.SetZonesFromArgs(p.args)
 	}
@@ -498,9 +506,13 @@ func (b *builder) config(start property) (*config, error) {
 	if err != nil {
 		return nil, b.place(err, start).errf("%s", err)
 	}
-	cfg := &config{zones: b.zones, fall: b.fall, warnings: append(b.warnings, warnings...)}
+	cfg := &config{zones: b.zones, fall: b.fall, state: b.written[[2]string{"state", ""}], warnings: append(b.warnings, warnings...)}
+	if len(b.ns) > 0 && len(b.files) == len(b.zones) {
+		cfg.warnings = append(cfg.warnings, "`ns` is not used: every zone has a zone file")
+	}
+	fmt.Fprintf(b.key, "%q %v\n", b.state, b.files) // as found, below `root`
 	if b.state == "" {
-		cfg.warnings = append(cfg.warnings, "no `state` directory: serials are not remembered over a restart; secondaries may miss changes")
+		cfg.warnings = append(cfg.warnings, "no `state` directory: serials are forgotten by a restart, and secondaries may then miss changes")
 	}
 	cfg.node = node.Config{
 		Key:        hex.EncodeToString(b.key.Sum(nil)),

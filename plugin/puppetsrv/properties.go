@@ -69,6 +69,9 @@ func readBlock(c *caddy.Controller) ([]property, error) {
 		if line, ok := first[p.name]; ok && !slices.Contains(repeatable, p.name) {
 			return nil, p.errf("%s is given twice, first on line %d: keep one of the two", p.name, line)
 		}
+		if slices.Contains(p.args, "") {
+			return nil, p.errf("%s: an argument is empty: write `%s`", p.name, usages[p.name])
+		}
 		first[p.name] = p.line
 		props = append(props, p)
 	}

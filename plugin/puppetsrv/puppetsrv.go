@@ -11,8 +11,10 @@ package puppetsrv
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,20 +48,22 @@ type Puppetsrv struct {
 	zones []string
 	// node is nil until OnStartup. Before, configured answers: everything up.
 	node       atomic.Pointer[node.Node]
-	configured *zone.Snapshot
+	configured func() *zone.Snapshot
 	counts     counts
 }
 
 func newPuppetsrv(cfg *config) *Puppetsrv {
 	plan := cfg.node.Plan
-	serials := make(map[string]uint32)
-	for _, origin := range plan.Origins() {
-		serials[origin] = plan.FileSerial(origin)
-	}
 	return &Puppetsrv{
-		Fall:       cfg.fall,
-		zones:      cfg.zones,
-		configured: plan.Render(plan.NewView(time.Now())).Snapshot(serials),
+		Fall:  cfg.fall,
+		zones: cfg.zones,
+		configured: sync.OnceValue(func() *zone.Snapshot { // for who serves without starting
+			serials := make(map[string]uint32)
+			for _, origin := range plan.Origins() {
+				serials[origin] = plan.FileSerial(origin)
+			}
+			return plan.Render(plan.NewView(time.Now())).Snapshot(serials)
+		}),
 	}
 }
 
@@ -70,7 +74,7 @@ func (p *Puppetsrv) snapshot() *zone.Snapshot {
 	if n := p.node.Load(); n != nil {
 		return n.Snapshot()
 	}
-	return p.configured
+	return p.configured()
 }
 
 // ServeDNS implements plugin.Handler. What agents ask for is answered from
@@ -132,6 +136,12 @@ func (p *Puppetsrv) static(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if z == nil {
 		return plugin.NextOrFailure(p.Name(), p.Next, ctx, w, r)
 	}
+	if r.Opcode == dns.OpcodeNotify { // file logs every one of them
+		m := new(dns.Msg)
+		m.SetRcode(r, dns.RcodeNotAuth) // no secondary of anybody (RFC 1996, section 3.10)
+		_ = w.WriteMsg(m)
+		return dns.RcodeNotAuth, nil
+	}
 	// The parent side of a zone cut answers for DS (RFC 4035, section 3.1.4.1).
 	if state.QType() == dns.TypeDS && state.Name() == z.Origin && z.Parent != nil {
 		z = z.Parent
@@ -140,7 +150,18 @@ func (p *Puppetsrv) static(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	f := file.File{Next: p.Next, Fall: p.Fall, ZoneLookupFunc: func(string) (string, *file.Zone, bool) {
 		return z.Origin, z.File, true
 	}}
-	return f.ServeDNS(ctx, w, r)
+	return f.ServeDNS(ctx, clipped{w}, r)
+}
+
+// clipped gives the sections of a message no room to grow. plugin/file hands out
+// slices of the zone itself, and a plugin that appends to them, as dnssec does
+// with its signatures, would write into the zone of everyone.
+type clipped struct{ dns.ResponseWriter }
+
+// WriteMsg implements dns.ResponseWriter.
+func (w clipped) WriteMsg(m *dns.Msg) error {
+	m.Answer, m.Ns, m.Extra = slices.Clip(m.Answer), slices.Clip(m.Ns), slices.Clip(m.Extra)
+	return w.ResponseWriter.WriteMsg(m)
 }
 
 // CacheBypassZones implements cache.ZoneBypasser: a cached answer would outlive

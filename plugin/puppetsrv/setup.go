@@ -1,7 +1,7 @@
 package puppetsrv
 
 import (
-	"fmt"
+	"slices"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -14,8 +14,9 @@ import (
 func init() { plugin.Register(pluginName, setup) }
 
 // setup parses; what lives longer than a parse begins in OnStartup. CoreDNS runs
-// the new instance's OnStartup while the old one still serves, and if the new one
-// then fails to listen only the old one's OnRestartFailed is run.
+// the new instance's OnStartup while the old one still serves, and if anything
+// then fails only the old one's OnRestartFailed is run, also when it is the old
+// one that could not be stopped and the new one serves.
 func setup(c *caddy.Controller) error {
 	cfg, err := parse(c)
 	if err != nil {
@@ -28,15 +29,17 @@ func setup(c *caddy.Controller) error {
 		return p
 	})
 
+	owner := ownerOf(c)
 	var handle *node.Handle
 	var notify *notifier
 	c.OnStartup(func() error {
 		for _, w := range cfg.warnings {
 			log.Warningf("%s", w)
 		}
-		h, err := node.Acquire(cfg.node)
+		node.Sweep(alive)
+		h, err := node.Acquire(cfg.node, owner)
 		if err != nil {
-			return plugin.Error(pluginName, fmt.Errorf("%w: give each server a `state` of its own", err))
+			return plugin.Error(pluginName, cfg.state.errf("state: %s: give each server a directory of its own", err))
 		}
 		handle = h
 		p.node.Store(h.Node)
@@ -54,7 +57,29 @@ func setup(c *caddy.Controller) error {
 		}
 		return nil
 	})
-	c.OnRestart(func() error { node.BeginReload(); return nil })
-	c.OnRestartFailed(func() error { node.AbortReload(); return nil })
+	c.OnRestartFailed(func() error { node.Sweep(alive); return nil })
 	return nil
+}
+
+// ownerKey is where an instance keeps who it is as an owner of runtimes.
+type ownerKey struct{}
+
+// ownerOf returns the same value for all blocks of an instance.
+func ownerOf(c *caddy.Controller) any {
+	if o := c.Get(ownerKey{}); o != nil {
+		return o
+	}
+	o := new(struct{ _ byte })
+	c.Set(ownerKey{}, o)
+	return o
+}
+
+// alive reports whether an owner's instance still is one. CoreDNS takes those
+// that failed to start, and those that were stopped, off its list.
+func alive(owner any) bool {
+	return slices.ContainsFunc(caddy.Instances(), func(i *caddy.Instance) bool {
+		i.StorageMu.RLock()
+		defer i.StorageMu.RUnlock()
+		return i.Storage[ownerKey{}] == owner
+	})
 }

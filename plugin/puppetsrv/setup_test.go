@@ -183,6 +183,8 @@ func TestMistakesAreRefused(t *testing.T) {
 		{"neither zone file nor ns", replace("zonefile example.net.zone\n", ""), "puppetsrv", 1, []string{"no zone file and no name server", "ns NAME"}},
 		{"ns without name", add("ns"), "ns", 1, []string{"write `ns NAME...`"}},
 		{"ns that is an address", add("ns 192.0.2.53"), "ns", 1, []string{"192.0.2.53", "name"}},
+		{"a name server that is the camaster's alias", replace("zonefile example.net.zone\n", "ns puppet-camaster\n"), "puppetsrv", 1, []string{"is an alias", "name the host itself"}},
+		{"an empty argument", add(`state ""`), "state", 1, []string{"empty", "state DIRECTORY"}},
 		{"state without directory", add("state"), "state", 1, []string{"write `state DIRECTORY`"}},
 		{"state is a file", add("state example.net.zone"), "state", 1, []string{"no directory"}},
 

@@ -1,6 +1,8 @@
 package puppetsrv
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/coredns/coredns/plugin/transfer"
@@ -44,6 +46,8 @@ type notifier struct {
 func newNotifier(n *node.Node, x *transfer.Transfer) *notifier {
 	t := &notifier{send: x.Notify, pending: make(map[string]bool)}
 	t.unsubscribe = n.Subscribe(t.changed)
+	// What a start or a reload changed, nobody has been told of.
+	t.changed(slices.Collect(maps.Keys(n.Snapshot().Zones)))
 	return t
 }
 
@@ -73,11 +77,20 @@ func (t *notifier) run() {
 		t.pending = make(map[string]bool)
 		t.mu.Unlock()
 		for origin := range pending {
+			if t.isStopped() {
+				break
+			}
 			if err := t.send(origin); err != nil {
 				log.Warningf("%s", err)
 			}
 		}
 	}
+}
+
+func (t *notifier) isStopped() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stopped
 }
 
 // stop ends sending after the one under way, for which it does not wait: the
