@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -83,11 +84,11 @@ func TestHistogram(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := after.since(before)
-	if h.count != 1 || h.sum != 500*time.Microsecond || h.below() != "1ms" {
-		t.Errorf("one build of 500µs: count %d, sum %v, below %s", h.count, h.sum, h.below())
+	if h.count != 1 || h.sum != 500*time.Microsecond || h.within(1) != time.Millisecond {
+		t.Errorf("one build of 500µs: count %d, sum %v, within %s", h.count, h.sum, h.within(1))
 	}
-	if h := (histogram{count: 1}); h.below() != "infinity" {
-		t.Errorf("below() = %s, want infinity", h.below())
+	if h := (histogram{count: 1}); h.within(0.5) != math.MaxInt64 {
+		t.Errorf("within(0.5) = %s without any bucket", h.within(0.5))
 	}
 	for _, bad := range []string{"", name + "_count x\n", page(1, 1, 1) + page(1, 1, 1)} {
 		if _, err := parseHistogram(bad, name); err == nil {

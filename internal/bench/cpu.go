@@ -46,7 +46,7 @@ type cpuQuestion struct {
 func (b *bench) cpu() error {
 	b.report.title("server CPU per answered query (and answers per second), GOMAXPROCS=1, against CoreDNS file")
 	srv := "_x-puppet._tcp.datacenter1." + zoneName + "."
-	err := b.cpuSite("cpu", false, []cpuQuestion{
+	err := b.cpuSite("cpu", false, false, []cpuQuestion{
 		{"SRV, 4 masters with A", srv, dns.TypeSRV, resolverSize, dns.RcodeSuccess, true},
 		{"SRV, 4 masters with A, no EDNS0", srv, dns.TypeSRV, 0, dns.RcodeSuccess, false},
 		{"A of a master", "m1." + zoneName + ".", dns.TypeA, resolverSize, dns.RcodeSuccess, false},
@@ -56,13 +56,22 @@ func (b *bench) cpu() error {
 	if err != nil {
 		return err
 	}
-	return b.cpuSite("cpu-dual", true, []cpuQuestion{
+	err = b.cpuSite("cpu-dual", true, false, []cpuQuestion{
 		{"SRV, 4 masters with A and AAAA", srv, dns.TypeSRV, resolverSize, dns.RcodeSuccess, true},
+	})
+	if err != nil {
+		return err
+	}
+	// Each further plugin costs both the same, and the goroutine's stack is copied
+	// once more.
+	return b.cpuSite("cpu-chain", false, true, []cpuQuestion{
+		{"SRV, 4 masters with A, errors and transfer too", srv, dns.TypeSRV, resolverSize, dns.RcodeSuccess, false},
 	})
 }
 
-// cpuSite measures the questions on one site.
-func (b *bench) cpuSite(name string, dualStack bool, questions []cpuQuestion) error {
+// cpuSite measures the questions on one site, with prometheus alone in the chain
+// or with others.
+func (b *bench) cpuSite(name string, dualStack, others bool, questions []cpuQuestion) error {
 	s, err := b.newSite(name, 4, 2)
 	if err != nil {
 		return err
@@ -82,16 +91,16 @@ func (b *bench) cpuSite(name string, dualStack bool, questions []cpuQuestion) er
 		}()
 	}
 	one := []string{"GOMAXPROCS=1"}
-	ours, err := b.startNode(s, name+"-puppetsrv", nodeAddress, nodeOptions{probeOff: probeOff, env: one})
+	zonefile := filepath.Join(s.dir, "transferred.zone")
+	if err := b.renderedZone(s, name, zonefile, probeOff); err != nil {
+		return err
+	}
+	ours, err := b.startNode(s, name+"-puppetsrv", nodeAddress, nodeOptions{probeOff: probeOff, bare: !others, env: one})
 	if err != nil {
 		return err
 	}
 	defer ours.end()
-	zonefile := filepath.Join(s.dir, "transferred.zone")
-	if err := transferZone(ours, zonefile); err != nil {
-		return err
-	}
-	against, err := b.startNode(s, name+"-file", nodeAddress.Next(), nodeOptions{file: zonefile, env: one})
+	against, err := b.startNode(s, name+"-file", nodeAddress.Next(), nodeOptions{file: zonefile, bare: !others, env: one})
 	if err != nil {
 		return err
 	}
@@ -113,6 +122,16 @@ func (b *bench) cpuSite(name string, dualStack bool, questions []cpuQuestion) er
 		}
 	}
 	return nil
+}
+
+// renderedZone writes the records that this plugin serves as a zone file.
+func (b *bench) renderedZone(s *site, name, path string, probeOff bool) error {
+	n, err := b.startNode(s, name+"-source", nodeAddress, nodeOptions{probeOff: probeOff})
+	if err != nil {
+		return err
+	}
+	defer n.end()
+	return transferZone(n, path)
 }
 
 // cost is one measurement.

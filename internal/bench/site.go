@@ -90,6 +90,7 @@ type nodeOptions struct {
 	probe    string // arguments of probe; "": the defaults
 	file     string // not this plugin but CoreDNS's file serves, with this zone file
 	ttl      int    // 0: the default
+	bare     bool   // nothing but prometheus in the chain
 	env      []string
 }
 
@@ -111,8 +112,10 @@ func (s *site) zonefile() string {
 // because that is how servers are run.
 func (s *site) write(n *node, o nodeOptions) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s:%d {\n    bind %v\n    prometheus %v\n    ready %v\n    pprof %v\n    errors\n    transfer {\n        to *\n    }\n",
-		zoneName, n.dns.Port(), n.dns.Addr(), n.metrics, n.ready, n.pprof)
+	fmt.Fprintf(&b, "%s:%d {\n    bind %v\n    prometheus %v\n    ready %v\n    pprof %v\n", zoneName, n.dns.Port(), n.dns.Addr(), n.metrics, n.ready, n.pprof)
+	if !o.bare {
+		b.WriteString("    errors\n    transfer {\n        to *\n    }\n")
+	}
 	if o.file != "" {
 		fmt.Fprintf(&b, "    file %s\n}\n", o.file)
 		return os.WriteFile(n.corefile, []byte(b.String()), 0o644)

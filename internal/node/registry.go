@@ -189,16 +189,20 @@ func acquireDir(path string, log Logger) (*stateDir, error) {
 func releaseDir(d *stateDir) {
 	registry.Lock()
 	d.refs--
+	last := d.refs == 0
 	for _, e := range registry.nodes {
 		if e.dir == d {
 			e.node.kick()
 		}
 	}
 	registry.Unlock()
-	idle := d.serials.Wait(closing)
+	if !last {
+		return
+	}
+	_ = d.serials.Close(closing) // what went wrong with the disk was said before
 	registry.Lock()
 	defer registry.Unlock()
-	if d.refs > 0 || !idle || registry.dirs[d.path] != d {
+	if d.refs > 0 || !d.serials.Idle() || registry.dirs[d.path] != d {
 		return
 	}
 	delete(registry.dirs, d.path)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -24,8 +25,11 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 		t.Error("nothing tells that it is not on disk")
 	}
 	last := s.Next("example.net.", "b", 0, time.Now())
+	if err := s.Close(time.Millisecond); err == nil {
+		t.Error("closed, though nothing is on disk")
+	}
 	close(hang)
-	if err := s.Sync(time.Minute); err != nil {
+	if err := s.Close(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Err(); err != nil {
@@ -33,5 +37,29 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 	}
 	if got := OpenSerials(dir).Next("example.net.", "b", 0, time.Now()); got != last {
 		t.Errorf("read back %d, want %d", got, last)
+	}
+}
+
+// Only one change in many waits for the disk.
+func TestSerialsAreReserved(t *testing.T) {
+	dir := t.TempDir()
+	s := OpenSerials(dir)
+	writes := 0
+	s.writeFile = func(path string, data []byte) error {
+		writes++
+		return WriteFile(path, data)
+	}
+	var last uint32
+	for i := range 3 * reserve {
+		last = s.Next("example.net.", fmt.Sprint(i), 0, time.Now())
+		if err := s.Sync(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if writes != 3 {
+		t.Errorf("%d writes for %d changes", writes, 3*reserve)
+	}
+	if got := OpenSerials(dir).Next("example.net.", "other", 0, time.Now()); !Newer(got, last) {
+		t.Errorf("after a crash %d, given out was %d", got, last)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path/filepath"
 	"sync"
 	"time"
@@ -17,15 +16,25 @@ const serialsFile = "serials.json"
 // serialsVersion is the version of its format.
 const serialsVersion = 1
 
+// reserve is how many serials are reserved on disk at a time.
+const reserve = 1000
+
 // Serial is the SOA serial that a zone content was published under.
 type Serial struct {
 	Serial uint32 `json:"serial"`
 	Hash   string `json:"hash"` // of the content
 }
 
+// zoneSerial is what is kept of a zone. Serials up to Reserved may have been
+// published: on disk they are, before any of them is.
+type zoneSerial struct {
+	Serial
+	Reserved uint32 `json:"reserved"`
+}
+
 type serialsJSON struct {
-	Version int               `json:"version"`
-	Zones   map[string]Serial `json:"zones"`
+	Version int                   `json:"version"`
+	Zones   map[string]zoneSerial `json:"zones"`
 }
 
 // Newer reports whether serial a is newer than b (RFC 1982, section 3.2).
@@ -57,13 +66,18 @@ func NextSerial(past Serial, known bool, hash string, file uint32, now time.Time
 
 // Serials gives out serials and remembers them, on disk if it has a directory.
 // Safe for concurrent use.
+//
+// A changed verdict must not wait for a disk, and a serial must not be used
+// twice. So serials are reserved on disk, many at a time, and given out from
+// memory. After a clean end the file says which was the last; after a crash what
+// was reserved counts as used, and the next one is beyond it.
 type Serials struct {
 	path      string                     // "" keeps them in memory
 	writeFile func(string, []byte) error // WriteFile, but in tests
 
 	mu      sync.Mutex
-	zones   map[string]Serial
-	version int           // of zones: counts changes
+	zones   map[string]zoneSerial
+	version int           // of the reservations: counts changes
 	written int           // the version on disk
 	writing chan struct{} // closed when the write under way ends; nil if none is
 	err     error         // of reading, for good, or of the newest write
@@ -74,7 +88,7 @@ type Serials struct {
 // alone. It always returns usable serials. With a file that cannot be read they
 // begin anew, in memory alone, the file is left as it is, and Err says so.
 func OpenSerials(dir string) *Serials {
-	s := &Serials{zones: make(map[string]Serial), writeFile: WriteFile}
+	s := &Serials{zones: make(map[string]zoneSerial), writeFile: WriteFile}
 	if dir == "" {
 		return s
 	}
@@ -83,30 +97,43 @@ func OpenSerials(dir string) *Serials {
 	if errors.Is(err, fs.ErrNotExist) {
 		return s
 	}
-	var in serialsJSON
-	if err == nil {
-		err = json.Unmarshal(data, &in)
-	}
-	if err == nil && in.Version != serialsVersion {
-		err = fmt.Errorf("format version %d: this release knows version %d", in.Version, serialsVersion)
-	}
-	for origin, z := range in.Zones {
-		if err == nil && (z.Serial == 0 || z.Hash == "") {
-			err = fmt.Errorf("zone %s has serial %d with hash %q: neither is ever written", origin, z.Serial, z.Hash)
-		}
-	}
+	zones, err := decodeSerials(data, err)
 	if err != nil {
 		s.err = fmt.Errorf("reading %s: %w; serials are not durable until it is repaired or removed and the server restarted", s.path, err)
 		s.damaged = true
 		return s
 	}
-	maps.Copy(s.zones, in.Zones)
+	for origin, z := range zones {
+		if z.Reserved != z.Serial.Serial { // it ended without Close
+			z = zoneSerial{Serial{z.Reserved, ""}, z.Reserved}
+		}
+		s.zones[origin] = z
+	}
 	return s
+}
+
+func decodeSerials(data []byte, err error) (map[string]zoneSerial, error) {
+	var in serialsJSON
+	if err == nil {
+		err = json.Unmarshal(data, &in)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if in.Version != serialsVersion {
+		return nil, fmt.Errorf("format version %d: this release knows version %d", in.Version, serialsVersion)
+	}
+	for origin, z := range in.Zones {
+		if z.Serial.Serial == 0 || z.Hash == "" || Newer(z.Serial.Serial, z.Reserved) {
+			return nil, fmt.Errorf("zone %s has serial %d of %d with hash %q: that is never written", origin, z.Serial.Serial, z.Reserved, z.Hash)
+		}
+	}
+	return in.Zones, nil
 }
 
 // UnusableSerials keeps serials in memory and gives err as the reason.
 func UnusableSerials(err error) *Serials {
-	return &Serials{zones: make(map[string]Serial), err: err}
+	return &Serials{zones: make(map[string]zoneSerial), err: err}
 }
 
 // Damaged reports whether there is a file that could not be understood.
@@ -116,34 +143,18 @@ func (s *Serials) Damaged() bool {
 	return s.damaged
 }
 
-// Wait returns when no write is under way, or false after patience.
-func (s *Serials) Wait(patience time.Duration) (idle bool) {
+// Err returns what keeps serials from being durable, nil if nothing does.
+func (s *Serials) Err() error {
 	s.mu.Lock()
-	writing := s.writing
-	s.mu.Unlock()
-	if writing == nil {
-		return true
-	}
-	select {
-	case <-writing:
-		return true
-	case <-time.After(patience):
-		return false
-	}
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // Current returns the serial given out last for a zone, zero if none was.
 func (s *Serials) Current(origin string) Serial {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.zones[origin]
-}
-
-// Err returns what keeps serials from being durable, nil if nothing does.
-func (s *Serials) Err() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
+	return s.zones[origin].Serial
 }
 
 // Next gives a zone its serial for a content. It does not touch the disk; call
@@ -152,23 +163,31 @@ func (s *Serials) Next(origin, hash string, file uint32, now time.Time) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	past, known := s.zones[origin]
-	next := Serial{NextSerial(past, known, hash, file, now), hash}
-	if !known || next != past {
-		s.zones[origin] = next
+	next := past
+	next.Serial = Serial{NextSerial(past.Serial, known, hash, file, now), hash}
+	// Also where nothing is in reserve: the next change must not wait.
+	if !known || !Newer(past.Reserved, next.Serial.Serial) {
+		next.Reserved = next.Serial.Serial + reserve
 		s.version++
 	}
-	return next.Serial
+	s.zones[origin] = next
+	return next.Serial.Serial
 }
 
-// Sync returns when everything given out is on disk, when it cannot be, or after
-// patience: answers matter more than the disk, which may hang. The write goes on
-// behind; then only a crash before its end could let a serial be used twice.
+// Sync returns when everything given out is reserved on disk, which it nearly
+// always is already, when it cannot be, or after patience: answers matter more
+// than the disk, which may hang. The write goes on behind; then only a crash
+// before its end could let a serial be used twice.
 func (s *Serials) Sync(patience time.Duration) error {
+	s.mu.Lock()
+	if s.path == "" || s.damaged || s.written >= s.version {
+		defer s.mu.Unlock()
+		return s.err
+	}
+	want := s.version
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
-	s.mu.Lock()
-	want := s.version
-	for s.path != "" && !s.damaged && s.written < want {
+	for s.written < want {
 		if s.writing == nil {
 			s.writing = make(chan struct{})
 			go s.write()
@@ -194,12 +213,34 @@ func (s *Serials) Sync(patience time.Duration) error {
 	return s.err
 }
 
+// Close gives back what is reserved and not used, and waits for that to be on
+// disk, for patience. Whoever goes on with s has to reserve again, and does.
+func (s *Serials) Close(patience time.Duration) (err error) {
+	s.mu.Lock()
+	for origin, z := range s.zones {
+		if z.Reserved != z.Serial.Serial {
+			z.Reserved = z.Serial.Serial
+			s.zones[origin] = z
+			s.version++
+		}
+	}
+	s.mu.Unlock()
+	return s.Sync(patience)
+}
+
+// Idle reports whether no write is under way.
+func (s *Serials) Idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writing == nil
+}
+
 // write puts the newest serials on disk, once.
 func (s *Serials) write() {
 	s.mu.Lock()
-	version, out := s.version, serialsJSON{serialsVersion, maps.Clone(s.zones)}
+	version := s.version
+	data, err := json.MarshalIndent(serialsJSON{serialsVersion, s.zones}, "", "  ")
 	s.mu.Unlock()
-	data, err := json.MarshalIndent(out, "", "  ")
 	if err == nil {
 		err = s.writeFile(s.path, append(data, '\n'))
 	}

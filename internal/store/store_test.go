@@ -116,7 +116,8 @@ func TestNextSerial(t *testing.T) {
 }
 
 // Whatever happens to content, zone file and clock: the serial grows exactly
-// when content changes and never goes back, also over restarts.
+// when content changes and never goes back, also over restarts; after a crash it
+// grows in any case.
 func TestSerialsGrowExactlyWithContent(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "")
@@ -127,9 +128,14 @@ func TestSerialsGrowExactlyWithContent(t *testing.T) {
 		var last uint32
 		var hash string
 		for range rapid.IntRange(1, 15).Draw(rt, "steps") {
-			if rapid.Bool().Draw(rt, "restart") {
-				s.Wait(patience)
+			crashed := false
+			switch rapid.SampledFrom([]string{"goes on", "restart", "crash"}).Draw(rt, "process") {
+			case "restart":
+				s.Close(patience)
 				s = store.OpenSerials(dir)
+			case "crash":
+				s = store.OpenSerials(dir)
+				crashed = true
 			}
 			next := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "content")
 			clock := t0.Add(time.Duration(rapid.IntRange(-1e6, 1e6).Draw(rt, "clock")) * time.Second)
@@ -142,6 +148,9 @@ func TestSerialsGrowExactlyWithContent(t *testing.T) {
 			}
 			switch {
 			case hash == "":
+			case crashed && !store.Newer(got, last):
+				rt.Fatalf("after a crash the serial went from %d to %d", last, got)
+			case crashed:
 			case hash == next && got != last:
 				rt.Fatalf("content is unchanged and the serial went from %d to %d", last, got)
 			case hash != next && !store.Newer(got, last):
@@ -149,14 +158,15 @@ func TestSerialsGrowExactlyWithContent(t *testing.T) {
 			}
 			hash, last = next, got
 		}
-		s.Wait(patience)
+		s.Close(patience)
 	})
 }
 
 func TestADamagedFileIsReportedAndLeftAlone(t *testing.T) {
 	for name, content := range map[string]string{
 		"empty": "", "no JSON": "{", "cut": `{"version":1,"zones":{"example.net.":{"ser`, "newer": `{"version":2}`, "another kind": `[1]`,
-		"serial 0": `{"version":1,"zones":{"example.net.":{"serial":0,"hash":"a"}}}`, "no hash": `{"version":1,"zones":{"example.net.":{"serial":5}}}`,
+		"serial 0": `{"version":1,"zones":{"example.net.":{"serial":0,"hash":"a","reserved":9}}}`, "no hash": `{"version":1,"zones":{"example.net.":{"serial":5,"reserved":9}}}`,
+		"beyond its reserve": `{"version":1,"zones":{"example.net.":{"serial":5,"hash":"a","reserved":4}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -194,6 +204,7 @@ func TestADiskThatComesBack(t *testing.T) {
 	if err := s.Sync(patience); err != nil {
 		t.Fatal(err)
 	}
+	s.Close(patience)
 	if got := store.OpenSerials(dir).Next("example.net.", "a", 0, t0); got != n {
 		t.Errorf("read back %d, want %d", got, n)
 	}
@@ -213,7 +224,7 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	s.Wait(patience)
+	s.Close(patience)
 }
 
 func TestWriteFileLeavesTheOldOneWhenItFails(t *testing.T) {
