@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -80,6 +81,32 @@ func TestExamplesStart(t *testing.T) {
 				t.Errorf("lists %q", got)
 			}
 		})
+	}
+}
+
+// The command by which operations.md has an operator look at a master as a probe
+// does.
+func TestOperationsCurl(t *testing.T) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("SKIPPED: no curl on this machine")
+	}
+	m := newMasters(t)
+	doc, err := os.ReadFile(filepath.Join(root(t), "docs/operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^    curl (.*)$`).FindSubmatch(doc)
+	if line == nil {
+		t.Fatal("there is no curl line")
+	}
+	args := strings.Fields(strings.NewReplacer(
+		"ca.pem", filepath.Join(m.dir, "ca.pem"),
+		"ADDRESS:", m.stub[1].Addr().String(),
+	).Replace(string(line[1])))
+	out, err := exec.Command(curl, append([]string{"-sS"}, args...)...).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "running" {
+		t.Errorf("curl %v: %v: %q", args, err, out)
 	}
 }
 

@@ -375,9 +375,11 @@ func TestSweepReleasesWhatTheGoneHeld(t *testing.T) {
 	s := newSite(t)
 	a := s.acquire(s.config("a", "", nil))
 	for _, key := range []string{"a", "b", "b"} {
-		if _, err := node.Acquire(s.config(key, "", nil), "gone"); err != nil {
+		h, err := node.Acquire(s.config(key, "", nil), "gone")
+		if err != nil {
 			t.Fatal(err)
 		}
+		h.Subscribe(func([]string) { t.Error("the gone are told of a change") })
 	}
 	for range 2 { // once for each server block
 		node.Sweep(func(owner any) bool { return owner != "gone" })

@@ -57,8 +57,9 @@ func identityOf(t probe.Target) identity { return identity{t.Subject, t.Name, t.
 // Handle is one hold on a runtime.
 type Handle struct {
 	*Node
-	entry *entry
-	owner any
+	entry   *entry
+	owner   any
+	cancels []func() // of its subscriptions; the registry's lock guards it
 }
 
 // Acquire returns the runtime for cfg, starting it if there is none with its key.
@@ -90,6 +91,14 @@ func Acquire(cfg Config, owner any) (*Handle, error) {
 	return h, nil
 }
 
+// Subscribe is Node.Subscribe until the handle is released.
+func (h *Handle) Subscribe(f func(origins []string)) {
+	cancel := h.Node.Subscribe(f)
+	registry.Lock()
+	defer registry.Unlock()
+	h.cancels = append(h.cancels, cancel)
+}
+
 // Release gives the hold up; the last one stops the runtime. The handle's
 // snapshot stays: CoreDNS runs OnShutdown before its servers stop, and queries
 // still come. Calling it again does nothing.
@@ -101,12 +110,16 @@ func (h *Handle) Release() {
 		return
 	}
 	registry.handles = slices.Delete(registry.handles, i, i+1)
+	cancels := h.cancels
 	h.entry.refs--
 	last := h.entry.refs == 0
 	if last {
 		registry.nodes = slices.DeleteFunc(registry.nodes, func(e *entry) bool { return e == h.entry })
 	}
 	registry.Unlock()
+	for _, cancel := range cancels {
+		cancel()
+	}
 	if last {
 		h.entry.node.stop()
 		releaseDir(h.entry.dir)

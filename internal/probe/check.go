@@ -49,6 +49,9 @@ type Check struct {
 	Observer string
 	TLS      *tls.Config // RootCAs is the Puppet CA; a client certificate is optional
 	Path     string      // of the status service
+	// Lookup finds a target that has no addresses, by its host name without the
+	// final dot; the system's resolver if nil.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }
@@ -109,7 +112,7 @@ func fail(reason health.Reason, format string, args ...any) error {
 }
 
 func (c *Check) look(ctx context.Context, t Target, o *health.Observation, now time.Time) (_ net.Conn, err error) {
-	raw, err := dial(ctx, t)
+	raw, err := c.dial(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -190,11 +193,19 @@ func (c *Check) status(conn net.Conn, host string) error {
 }
 
 // dial connects to the first address that accepts; it tries all of them at once.
-func dial(ctx context.Context, t Target) (net.Conn, error) {
+func (c *Check) dial(ctx context.Context, t Target) (net.Conn, error) {
 	addrs := t.Addresses
 	if len(addrs) == 0 {
+		lookup := c.Lookup
+		if lookup == nil {
+			lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+				return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			}
+		}
 		var err error
-		addrs, err = net.DefaultResolver.LookupNetIP(ctx, "ip", strings.TrimSuffix(t.Subject, "."))
+		if addrs, err = lookup(ctx, strings.TrimSuffix(t.Subject, ".")); err == nil && len(addrs) == 0 {
+			err = errors.New("no address")
+		}
 		if err != nil {
 			return nil, fail(health.ReasonResolve, "resolving %s: %w", t.Subject, err)
 		}

@@ -100,6 +100,16 @@ func TestReasons(t *testing.T) {
 	garbage := listen(t, func(c net.Conn) { fmt.Fprint(c, "SSH-2.0-nope\r\n") })
 	hangup := listen(t, func(c net.Conn) {})
 
+	r.check.Lookup = func(_ context.Context, host string) ([]netip.Addr, error) {
+		switch host {
+		case "m1.found.example":
+			return []netip.Addr{r.master.Addr().Addr()}, nil
+		case "m1.empty.example":
+			return nil, nil
+		}
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+
 	tests := []struct {
 		name    string
 		arrange func()
@@ -130,8 +140,14 @@ func TestReasons(t *testing.T) {
 		{"hangs up", nil, func() probe.Target { return at(hangup) }, health.ReasonTLS, "TLS"},
 		{"slow status", func() { r.master.SetDelay(time.Minute) }, r.target, health.ReasonTimeout, "status: no answer in time"},
 		{"no such name", nil, func() probe.Target {
-			return probe.Target{Subject: "m1.invalid.", Name: "m1.invalid.", Port: 8140}
-		}, health.ReasonResolve, "m1.invalid."},
+			return probe.Target{Subject: "m1.lost.example.", Name: name, Port: 8140}
+		}, health.ReasonResolve, "no such host"},
+		{"a name without address", nil, func() probe.Target {
+			return probe.Target{Subject: "m1.empty.example.", Name: name, Port: 8140}
+		}, health.ReasonResolve, "no address"},
+		{"found by its name", func() { r.master.SetDelay(0) }, func() probe.Target {
+			return probe.Target{Subject: "m1.found.example.", Name: name, Port: r.master.Addr().Port()}
+		}, health.ReasonOK, ""},
 		{"dead", func() { r.master.Close() }, r.target, health.ReasonRefused, "refused"},
 	}
 	for _, tt := range tests {
@@ -144,10 +160,10 @@ func TestReasons(t *testing.T) {
 				timeout = 200 * time.Millisecond
 			}
 			o := r.look(tt.target(), timeout)
-			if o.Reason != tt.reason && (tt.reason != health.ReasonResolve || o.Reason != health.ReasonTimeout) {
+			if o.Reason != tt.reason {
 				t.Errorf("reason %q (%s), want %q", o.Reason, o.Detail, tt.reason)
 			}
-			if tt.reason != health.ReasonResolve && !strings.Contains(o.Detail, tt.detail) {
+			if !strings.Contains(o.Detail, tt.detail) {
 				t.Errorf("detail %q does not say %q", o.Detail, tt.detail)
 			}
 			if strings.ContainsAny(o.Detail, "\r\n") || len(o.Detail) > 200 {

@@ -44,7 +44,7 @@ func setup(c *caddy.Controller) error {
 		handle = h
 		p.node.Store(h.Node)
 		if x, ok := site.Handler("transfer").(*transfer.Transfer); ok {
-			notify = newNotifier(h.Node, x)
+			notify = newNotifier(h, x)
 		}
 		return nil
 	})

@@ -34,8 +34,7 @@ func (p *Puppetsrv) Transfer(origin string, serial uint32) (<-chan []dns.RR, err
 // for answers, so it has a goroutine of its own while there is something to
 // send; changes that come meanwhile are sent once, together.
 type notifier struct {
-	send        func(origin string) error
-	unsubscribe func()
+	send func(origin string) error
 
 	mu      sync.Mutex
 	pending map[string]bool
@@ -43,11 +42,11 @@ type notifier struct {
 	stopped bool
 }
 
-func newNotifier(n *node.Node, x *transfer.Transfer) *notifier {
+func newNotifier(h *node.Handle, x *transfer.Transfer) *notifier {
 	t := &notifier{send: x.Notify, pending: make(map[string]bool)}
-	t.unsubscribe = n.Subscribe(t.changed)
+	h.Subscribe(t.changed) // also ended for an instance that is dropped
 	// What a start or a reload changed, nobody has been told of.
-	t.changed(slices.Collect(maps.Keys(n.Snapshot().Zones)))
+	t.changed(slices.Collect(maps.Keys(h.Snapshot().Zones)))
 	return t
 }
 
@@ -96,7 +95,6 @@ func (t *notifier) isStopped() bool {
 // stop ends sending after the one under way, for which it does not wait: the
 // transfer plugin's time-outs bound it.
 func (t *notifier) stop() {
-	t.unsubscribe()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stopped = true
