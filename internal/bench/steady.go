@@ -111,7 +111,10 @@ func (b *bench) steady() error {
 		return err
 	}
 	complete := bytes.Count(text, []byte("Reloading complete"))
-	verdicts := bytes.Count(text, []byte("] plugin/puppetsrv: Master "))
+	verdicts := bytes.Count(text, []byte(".: master ")) // one line each
+	if verdicts == 0 {
+		return fmt.Errorf("%s: no verdict changed: nothing was shown", n.name)
+	}
 	b.report.row(fmt.Sprintf("wrong answers, over %d reloads, %d verdicts, %d snapshots", complete, verdicts, after.count-before.count),
 		fmt.Sprintf("%d SERVFAIL, %d REFUSED, %d other, %d short", t.servfail, t.refused, t.others, t.short),
 		fmt.Sprintf("%d answers", t.answered), "0", true, t.wrong() == 0 && complete == reloads && t.answered > 0)
