@@ -136,7 +136,7 @@ func newStatic(origin string, rrs []dns.RR) (Static, error) {
 	}
 	switch {
 	case soas == 0:
-		return Static{}, fmt.Errorf("zone %s has no SOA record: add one, as in `@ SOA ns1 hostmaster 1 1800 600 1209600 5`", origin)
+		return Static{}, fmt.Errorf("zone %s has no SOA record: add one, as in `@ 300 SOA ns1 hostmaster 1 1800 600 1209600 5`", origin)
 	case soas > 1:
 		return Static{}, fmt.Errorf("zone %s has %d SOA records: a zone has one", origin, soas)
 	case !types[origin][dns.TypeNS]:
