@@ -9,7 +9,6 @@ package health
 
 import (
 	"crypto/x509"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -123,14 +122,6 @@ type Verdict struct {
 	Reason Reason // why it is down
 	Detail string
 	Since  time.Time // of the last change; zero if there was none
-}
-
-// String is for logs and tables.
-func (v Verdict) String() string {
-	if !v.Down {
-		return "up"
-	}
-	return fmt.Sprintf("down (%s)", v.Detail)
 }
 
 // Next returns the state after o, and whether the verdict changed. While a

@@ -19,7 +19,7 @@ import (
 	"github.com/puppetsrv/puppetsrv/internal/zone"
 )
 
-// Patience is how long an answer waits for its serial to be on disk.
+// patience is how long an answer waits for its serial to be reserved on disk.
 const patience = 100 * time.Millisecond
 
 // pulse is how often time is given its chance: evidence that has become too old,

@@ -18,8 +18,9 @@ import (
 // while anyone holds it, so an unchanged configuration keeps its evidence, its
 // prober and its snapshot; a changed one inherits the evidence.
 //
-// Nothing waits while the registry is locked: a disk that hangs must not stop
-// the next reload.
+// The end of a runtime and its last write are waited for outside the lock: a disk
+// that hangs must not stop the reload that leads away from it. A start is made
+// within, so that two instances cannot start the same runtime.
 var registry = struct {
 	sync.Mutex
 	nodes   []*entry

@@ -232,14 +232,12 @@ func (c *Check) dial(ctx context.Context, t Target) (net.Conn, error) {
 	for n := range addrs {
 		r := <-results
 		if r.err == nil {
-			cancel()
-			go func() { // close those that were connecting at the same time
-				for range len(addrs) - n - 1 {
-					if late := <-results; late.conn != nil {
-						late.conn.Close()
-					}
+			cancel() // ends the others at once
+			for range len(addrs) - n - 1 {
+				if late := <-results; late.conn != nil {
+					late.conn.Close()
 				}
-			}()
+			}
 			return r.conn, nil
 		}
 		if err == nil {

@@ -86,15 +86,15 @@ func didYouMean(name string) string {
 	}
 	slices.Sort(names)
 	for _, n := range names {
-		if len(name) > 2 && (strings.HasPrefix(n, name) || strings.HasPrefix(name, n)) || distance(n, name) <= 2 {
+		if len(name) > 2 && (strings.HasPrefix(n, name) || strings.HasPrefix(name, n)) || editDistance(n, name) <= 2 {
 			return fmt.Sprintf(": did you mean `%s`?", usages[n])
 		}
 	}
 	return ": the properties are " + strings.Join(names, ", ")
 }
 
-// distance is the Levenshtein distance.
-func distance(a, b string) int {
+// editDistance is the Levenshtein distance.
+func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
