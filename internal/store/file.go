@@ -14,7 +14,7 @@ import (
 )
 
 // MaxFileSize bounds what ReadFile reads, in bytes.
-const MaxFileSize = 16 << 20
+const MaxFileSize = 64 << 20
 
 // WriteFile replaces path with data, mode 0600: temporary file, fsync, rename,
 // fsync of the directory. The new content is on disk when it returns nil; with an
@@ -80,7 +80,7 @@ func ReadFile(path string) ([]byte, error) {
 }
 
 // ErrLocked is returned by LockDir when another process has the directory.
-var ErrLocked = errors.New("in use by another process")
+var ErrLocked = errors.New("in use by another process: give each server a directory of its own")
 
 // Lock is a held directory. The kernel gives it up with the process.
 type Lock struct{ f *os.File }
@@ -107,3 +107,15 @@ func LockDir(dir string) (*Lock, error) {
 
 // Unlock gives the directory up.
 func (l *Lock) Unlock() error { return l.f.Close() }
+
+// Dir is a directory whose files are read and written whole, as ReadFile and
+// WriteFile do.
+type Dir string
+
+// Read returns a file's content; it wraps fs.ErrNotExist where there is none.
+func (d Dir) Read(name string) ([]byte, error) { return ReadFile(filepath.Join(string(d), name)) }
+
+// Write replaces a file; see WriteFile.
+func (d Dir) Write(name string, data []byte) error {
+	return WriteFile(filepath.Join(string(d), name), data)
+}

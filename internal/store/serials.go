@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -40,23 +41,57 @@ type serialsJSON struct {
 // Newer reports whether serial a is newer than b (RFC 1982, section 3.2).
 func Newer(a, b uint32) bool { return a != b && int32(a-b) > 0 }
 
+// maxAhead is how far ahead of ours a peer's serial may be and count.
+const maxAhead = 1 << 30
+
 // NextSerial is the rule for a zone's serial: unchanged while the content is,
 // else one more, or the zone file's own where that is newer, and never 0. Without
 // a past it begins at the time in seconds, which is ahead of what one change a
 // second can have reached before a state directory was lost; unless the zone file
 // has a newer one, such as a date, behind which nothing is known.
-func NextSerial(past Serial, known bool, hash string, file uint32, now time.Time) uint32 {
-	var next uint32
-	switch {
-	case known && past.Hash == hash:
-		return past.Serial
-	case known:
-		next = past.Serial + 1
-	default:
-		next = uint32(now.Unix())
+//
+// peers are what other nodes have published for the zone. A secondary may ask any
+// node, so equal content takes the newest serial that anyone gave it, other content
+// one that is newer than all, and of two contents under one serial one moves on.
+func NextSerial(past Serial, known bool, hash string, file uint32, now time.Time, peers []Serial) uint32 {
+	// A serial that is not newer than ours, nor older by RFC 1982, compares with
+	// nothing; and to be newer than one that is nearly so would mean to go back.
+	if known {
+		peers = slices.DeleteFunc(slices.Clone(peers), func(p Serial) bool {
+			return p.Serial != past.Serial && !Newer(past.Serial, p.Serial) && p.Serial-past.Serial > maxAhead
+		})
 	}
-	if Newer(file, next) {
-		next = file
+	next := past.Serial
+	if !known || past.Hash != hash {
+		next++
+		if !known {
+			next = uint32(now.Unix())
+		}
+		if Newer(file, next) {
+			next = file
+		}
+		for _, p := range peers {
+			if !Newer(next, p.Serial) {
+				next = p.Serial + 1
+			}
+		}
+	}
+	adopted := false
+	for _, p := range peers {
+		if p.Hash == hash && p.Serial != 0 && (known && Newer(p.Serial, past.Serial) || !known) && (!adopted || Newer(p.Serial, next)) {
+			next, adopted = p.Serial, true
+		}
+	}
+	for _, p := range peers {
+		if p.Serial == next && p.Hash != hash && hash < p.Hash {
+			for _, q := range peers {
+				if Newer(q.Serial, next) {
+					next = q.Serial
+				}
+			}
+			next++
+			break
+		}
 	}
 	if next == 0 {
 		next = 1
@@ -157,14 +192,14 @@ func (s *Serials) Current(origin string) Serial {
 	return s.zones[origin].Serial
 }
 
-// Next gives a zone its serial for a content. It does not touch the disk; call
-// Sync before the serial is seen by anyone.
-func (s *Serials) Next(origin, hash string, file uint32, now time.Time) uint32 {
+// Next gives a zone its serial for a content, given what its peers have. It does
+// not touch the disk; call Sync before the serial is seen by anyone.
+func (s *Serials) Next(origin, hash string, file uint32, now time.Time, peers ...Serial) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	past, known := s.zones[origin]
 	next := past
-	next.Serial = Serial{NextSerial(past.Serial, known, hash, file, now), hash}
+	next.Serial = Serial{NextSerial(past.Serial, known, hash, file, now, peers), hash}
 	// Also where nothing is in reserve: the next change must not wait.
 	if !known || !Newer(past.Reserved, next.Serial.Serial) {
 		next.Reserved = next.Serial.Serial + reserve

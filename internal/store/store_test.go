@@ -108,7 +108,7 @@ func TestNextSerial(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := store.NextSerial(tt.past, tt.known, tt.hash, tt.file, t0); got != tt.expect {
+			if got := store.NextSerial(tt.past, tt.known, tt.hash, tt.file, t0, nil); got != tt.expect {
 				t.Errorf("got %d, want %d", got, tt.expect)
 			}
 		})
