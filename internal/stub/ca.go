@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -24,8 +26,10 @@ type CA struct {
 	key  *ecdsa.PrivateKey
 	pem  []byte
 
-	mu     sync.Mutex
-	serial int64 // of the certificate issued last; Puppet's CA counts from 1 too
+	mu      sync.Mutex
+	serial  int64 // of the certificate issued last; Puppet's CA counts from 1 too
+	lists   int64 // CRLs signed
+	revoked []x509.RevocationListEntry
 }
 
 // IssueOptions says what a certificate is for.
@@ -35,6 +39,8 @@ type IssueOptions struct {
 	CommonName string
 	// DNSNames are the further names (Puppet's dns_alt_names).
 	DNSNames []string
+	// IPAddresses are those of a server that is asked without a name.
+	IPAddresses []netip.Addr
 	// NotBefore and NotAfter default to an hour ago and in five years.
 	// Times in the past or the future are allowed: they are what a test of
 	// expiry asks for.
@@ -113,6 +119,11 @@ func (ca *CA) Issue(o IssueOptions) (*Identity, error) {
 		}
 	}
 
+	var addresses []net.IP
+	for _, a := range o.IPAddresses {
+		addresses = append(addresses, a.AsSlice())
+	}
+
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making the key of %q: %w", o.CommonName, err)
@@ -130,6 +141,7 @@ func (ca *CA) Issue(o IssueOptions) (*Identity, error) {
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 		DNSNames:              names,
+		IPAddresses:           addresses,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
 	if err != nil {
@@ -147,4 +159,31 @@ func (ca *CA) Issue(o IssueOptions) (*Identity, error) {
 		return nil, fmt.Errorf("pairing certificate and key of %q: %w", o.CommonName, err)
 	}
 	return id, nil
+}
+
+// Revoke puts certificates on the CA's list; see CRL.
+func (ca *CA) Revoke(serials ...*big.Int) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	for _, n := range serials {
+		ca.revoked = append(ca.revoked, x509.RevocationListEntry{SerialNumber: n, RevocationTime: time.Now()})
+	}
+}
+
+// CRL returns the list of revoked certificates, as agents keep it in crl.pem. Each
+// call signs a new one.
+func (ca *CA) CRL() ([]byte, error) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	ca.lists++
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number:                    big.NewInt(ca.lists),
+		ThisUpdate:                time.Now(),
+		NextUpdate:                time.Now().AddDate(5, 0, 0),
+		RevokedCertificateEntries: ca.revoked,
+	}, ca.cert, ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("signing a CRL: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), nil
 }
