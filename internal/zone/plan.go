@@ -28,6 +28,10 @@ type Plan struct {
 	zones     []*planZone // longest origin first
 	addresses map[string][]dns.RR
 	masters   map[string]int // host -> index in Topology.Masters
+	// Indices by name, so that an answer and a hash do not depend on the order in
+	// which a Corefile was written.
+	order       []int // of Topology.Masters
+	datacenters []int // of Topology.Datacenters
 }
 
 type planZone struct {
@@ -53,7 +57,15 @@ func NewPlan(t *topology.Topology, ttl uint32, statics []Static) (p *Plan, warni
 	p = &Plan{Topology: t, TTL: ttl, addresses: make(map[string][]dns.RR), masters: make(map[string]int)}
 	for i, m := range t.Masters {
 		p.masters[m.Host] = i
+		p.order = append(p.order, i)
 	}
+	slices.SortFunc(p.order, func(a, b int) int { return strings.Compare(t.Masters[a].Host, t.Masters[b].Host) })
+	for i := range t.Datacenters {
+		p.datacenters = append(p.datacenters, i)
+	}
+	slices.SortFunc(p.datacenters, func(a, b int) int {
+		return strings.Compare(t.Datacenters[a].Domain, t.Datacenters[b].Domain)
+	})
 	byOrigin := make(map[string]map[string][]dns.RR, len(statics))
 	for _, s := range statics {
 		if byOrigin[s.Origin] != nil {

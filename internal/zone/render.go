@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"hash/fnv"
 	"io"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -26,9 +27,21 @@ type View struct {
 // MasterView is what is believed of one master. The zero value is an up master
 // of which nothing else is known.
 type MasterView struct {
-	Verdict     health.Verdict
+	Verdict health.Verdict
+	// Verdicts are by datacenter, as Topology.Datacenters; nil where Verdict holds
+	// for all.
+	Verdicts    []health.Verdict
 	Drained     bool
 	Certificate *health.Certificate // as probed, nil if not seen
+}
+
+// In returns the verdict that holds for the agents of datacenter dc, an index of
+// Topology.Datacenters.
+func (m *MasterView) In(dc int) health.Verdict {
+	if m.Verdicts != nil {
+		return m.Verdicts[dc]
+	}
+	return m.Verdict
 }
 
 // NewView returns the view in which everything is up, as before any probe.
@@ -58,22 +71,23 @@ type entry struct {
 // the view.
 func (p *Plan) Render(v View) *Content {
 	t := p.Topology
-	c := &Content{plan: p, camaster: t.Master(cmp.Or(v.Camaster, t.Camaster))}
-	if c.camaster == nil { // a register may name a master this configuration does not know
-		c.camaster = t.Master(t.Camaster)
-	}
-	listed := listing(t, v)
-	ca := p.masters[c.camaster.Host]
-	for _, d := range t.Datacenters {
+	c := &Content{plan: p, camaster: p.camaster(cmp.Or(v.Camaster, t.Camaster))}
+	ca, known := p.masters[c.camaster.Host]
+	for dc := range t.Datacenters {
+		listed := listing(t, v, dc)
 		list := make([]entry, 0, len(t.Masters))
-		for i := range t.Masters {
+		for _, i := range p.order {
 			if listed[i] {
-				list = append(list, entry{i, priority(t, v, d.Name, i)})
+				list = append(list, entry{i, priority(t, v, dc, i)})
 			}
 		}
 		slices.SortStableFunc(list, func(a, b entry) int { return cmp.Compare(a.priority, b.priority) })
 		c.tiers = append(c.tiers, list)
-		c.cas = append(c.cas, entry{ca, priority(t, v, d.Name, ca)})
+		e := entry{priority: t.Local}
+		if known {
+			e = entry{ca, priority(t, v, dc, ca)}
+		}
+		c.cas = append(c.cas, e)
 	}
 	if t.Targets == topology.TargetsService {
 		c.services = make([][]netip.Addr, len(t.Masters))
@@ -85,31 +99,43 @@ func (p *Plan) Render(v View) *Content {
 	return c
 }
 
+// camaster is the master that holds the role. The register may name one that this
+// configuration does not know, or not yet: what an operator decided is served all
+// the same, for two nodes with two camasters would be worse than a port that was
+// guessed.
+func (p *Plan) camaster(host string) *topology.Master {
+	if m := p.Topology.Master(host); m != nil {
+		return m
+	}
+	configured := p.Topology.Master(p.Topology.Camaster)
+	return &topology.Master{Host: host, Port: configured.Port, Weight: configured.Weight, CA: true}
+}
+
 // priority is the tier of master i for agents in datacenter dc.
-func priority(t *topology.Topology, v View, dc string, i int) uint16 {
-	n := t.Priority(dc, &t.Masters[i])
-	if v.Masters[i].Verdict.Down || v.Masters[i].Drained {
+func priority(t *topology.Topology, v View, dc, i int) uint16 {
+	n := t.Priority(t.Datacenters[dc].Name, &t.Masters[i])
+	if v.Masters[i].In(dc).Down || v.Masters[i].Drained {
 		n += topology.DownPenalty
 	}
 	return n
 }
 
-// listing says which masters are listed at all. Left out are those whose
+// listing says which masters are listed at all in datacenter dc. Left out are those whose
 // certificate fails, because one such target aborts an agent's run, and with
 // `unhealthy omit` also those that are down or drained; but never everything:
 // then the certificate's failures alone stay out, and if that too leaves
 // nothing, everything is listed.
-func listing(t *topology.Topology, v View) []bool {
+func listing(t *topology.Topology, v View, dc int) []bool {
 	listed := make([]bool, len(t.Masters))
-	strict := func(m MasterView) bool {
-		return !m.Verdict.CertificateFails() && (t.Unhealthy == topology.Demote || !m.Verdict.Down && !m.Drained)
+	strict := func(m *MasterView) bool {
+		return !m.In(dc).CertificateFails() && (t.Unhealthy == topology.Demote || !m.In(dc).Down && !m.Drained)
 	}
-	lenient := func(m MasterView) bool { return !m.Verdict.CertificateFails() }
-	all := func(MasterView) bool { return true }
-	for _, rule := range []func(MasterView) bool{strict, lenient, all} {
+	lenient := func(m *MasterView) bool { return !m.In(dc).CertificateFails() }
+	all := func(*MasterView) bool { return true }
+	for _, rule := range []func(*MasterView) bool{strict, lenient, all} {
 		some := false
-		for i, m := range v.Masters {
-			listed[i] = rule(m)
+		for i := range v.Masters {
+			listed[i] = rule(&v.Masters[i])
 			some = some || listed[i]
 		}
 		if some {
@@ -122,19 +148,21 @@ func listing(t *topology.Topology, v View) []bool {
 // standIn returns the master whose addresses the service name of master i has:
 // i itself while it is up, else the best up and undrained master on the same port
 // whose certificate is valid for that name, else again i. Among equals the choice is
-// spread by name, so that two dead masters do not both fall on the first one.
+// spread by name, so that two dead masters do not both fall on the first one. The
+// name is in the domain of i's datacenter, whose verdicts count here.
 func standIn(t *topology.Topology, v View, i int) int {
-	if !v.Masters[i].Verdict.Down {
+	m := &t.Masters[i]
+	dc := slices.IndexFunc(t.Datacenters, func(d topology.Datacenter) bool { return d.Name == m.Datacenter })
+	if !v.Masters[i].In(dc).Down {
 		return i
 	}
-	m := &t.Masters[i]
 	best := i
 	var bestPriority uint16
 	var bestScore uint64
 	for j := range t.Masters {
-		o := v.Masters[j]
+		o := &v.Masters[j]
 		// The SRV record keeps the port, whoever is behind the name.
-		if j == i || o.Verdict.Down || o.Drained || t.Masters[j].Port != m.Port || !o.Certificate.ValidFor(m.Service, v.Now) {
+		if j == i || o.In(dc).Down || o.Drained || t.Masters[j].Port != m.Port || !o.Certificate.ValidFor(m.Service, v.Now) {
 			continue
 		}
 		p, score := t.Priority(m.Datacenter, &t.Masters[j]), score(m.Service, t.Masters[j].Host)
@@ -155,7 +183,7 @@ func score(name, host string) uint64 {
 }
 
 // Hash identifies the content of one zone, without its serial: equal hashes are
-// equal content, on any node.
+// equal content, on any node, in whatever order its Corefile is written.
 func (c *Content) Hash(origin string) string { return c.hashes[origin] }
 
 // hash covers, for each zone, the static records and every decision that is
@@ -180,7 +208,8 @@ func (c *Content) hash() {
 			w.Write(binary.BigEndian.AppendUint16(nil, n))
 		}
 	}
-	for i, d := range t.Datacenters {
+	for _, i := range p.datacenters {
+		d := t.Datacenters[i]
 		mix(d.Domain, func(w io.Writer) {
 			binary.Write(w, binary.BigEndian, p.TTL)
 			var line []byte
@@ -201,7 +230,11 @@ func (c *Content) hash() {
 		binary.Write(w, binary.BigEndian, p.TTL)
 		io.WriteString(w, c.camaster.Host)
 	})
-	for i, addrs := range c.services {
+	for _, i := range p.order {
+		if c.services == nil {
+			break
+		}
+		addrs := c.services[i]
 		mix(t.Masters[i].Service, func(w io.Writer) {
 			binary.Write(w, binary.BigEndian, p.TTL)
 			for _, a := range addrs {
@@ -223,4 +256,16 @@ func (c *Content) caTarget() string {
 		return c.plan.Topology.CamasterName
 	}
 	return c.camaster.Host
+}
+
+// Listed yields the masters that are listed for the agents of datacenter dc, an
+// index of Topology.Datacenters, in order: their index and priority.
+func (c *Content) Listed(dc int) iter.Seq2[int, uint16] {
+	return func(yield func(int, uint16) bool) {
+		for _, e := range c.tiers[dc] {
+			if !yield(e.master, e.priority) {
+				return
+			}
+		}
+	}
 }

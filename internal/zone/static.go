@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/coredns/coredns/plugin/file"
@@ -27,6 +28,11 @@ const (
 type Static struct {
 	Origin  string
 	Records []dns.RR // SOA, apex NS and everything else, in canonical form
+}
+
+// HasAddress reports whether there is an address at a name.
+func (s Static) HasAddress(name string) bool {
+	return slices.ContainsFunc(s.Records, func(rr dns.RR) bool { return rr.Header().Name == name && isAddress(rr) })
 }
 
 // ReadFile reads a zone file. $INCLUDE is allowed. The error names the file and
