@@ -9,6 +9,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/puppetsrv/puppetsrv/internal/health"
 	"github.com/puppetsrv/puppetsrv/internal/probe"
 	"github.com/puppetsrv/puppetsrv/internal/store"
+	"github.com/puppetsrv/puppetsrv/internal/topology"
 	"github.com/puppetsrv/puppetsrv/internal/zone"
 )
 
@@ -39,8 +41,10 @@ type Config struct {
 	Probe *Probe
 	// State is the directory of durable state; "" keeps it in memory.
 	State string
-	// Watch is nil where there is no file to watch.
+	// Watch is what may make another plan while it runs.
 	Watch *Watch
+	// Cluster is nil for a node that stands alone, without a register or an API.
+	Cluster *Cluster
 
 	Log   Logger
 	Hooks Hooks
@@ -79,67 +83,116 @@ type Hooks struct {
 type Node struct {
 	cfg      Config
 	serials  *store.Serials
-	plan     atomic.Pointer[zone.Plan] // of one topology for good
+	m        *membership // nil for a node that stands alone
+	started  time.Time
+	plan     atomic.Pointer[plan]
 	snapshot atomic.Pointer[zone.Snapshot]
-	dirty    chan struct{} // a verdict may have changed
+	picture  atomic.Pointer[picture] // what the snapshot was made of, never nil
+	changed  atomic.Int64            // when the snapshot was published; Unix nanoseconds
+	opinions opinions
+	dirty    chan struct{}          // something may have changed
+	extend   chan []topology.Master // masters that joined, for the loader
 	cancel   context.CancelFunc
 	done     sync.WaitGroup
 
 	mu          sync.Mutex
-	states      []health.State // as Topology.Masters
+	states      map[identity]health.State
 	unobserved  int
 	subscribers map[int]func([]string)
 	nextID      int
 
 	// of the building goroutine alone, while it runs
-	rendered  []health.Verdict
-	syncError string
-	prober    *probe.Prober
-	targets   []probe.Target
+	syncError    string
+	problemsSaid []string
+	prober       *probe.Prober
+	joined       []topology.Master // as given to the loader
+}
+
+// plan is a plan with what is needed to look at its masters.
+type plan struct {
+	*zone.Plan
+	targets []probe.Target // as Topology.Masters
+	index   map[string]int // of Topology.Masters, by host
+	joined  map[string]bool
+}
+
+func newPlan(p *zone.Plan, targets []probe.Target, joined []topology.Master) *plan {
+	q := &plan{Plan: p, targets: targets, index: make(map[string]int), joined: make(map[string]bool)}
+	for i, m := range p.Topology.Masters {
+		q.index[m.Host] = i
+	}
+	for _, m := range joined {
+		q.joined[m.Host] = true
+	}
+	return q
 }
 
 // newNode starts a runtime. Its first snapshot stands when it returns.
-func newNode(cfg Config, serials *store.Serials, seed map[identity]health.State) *Node {
+func newNode(cfg Config, serials *store.Serials, m *membership, seed map[identity]health.State) *Node {
 	n := &Node{
 		cfg:         cfg,
 		serials:     serials,
+		m:           m,
+		started:     time.Now(),
 		dirty:       make(chan struct{}, 1),
-		states:      make([]health.State, len(cfg.Plan.Topology.Masters)),
+		extend:      make(chan []topology.Master, 1),
+		states:      seed,
 		subscribers: make(map[int]func([]string)),
 	}
+	var targets []probe.Target
 	if cfg.Probe != nil {
-		for i, t := range cfg.Probe.Targets {
-			if n.states[i] = seed[identityOf(t)]; !n.states[i].Observed() {
-				n.unobserved++
-			}
+		targets = cfg.Probe.Targets
+	}
+	first := newPlan(cfg.Plan, targets, nil)
+	// Those that had joined before the last start are there from the beginning, so
+	// that an answer does not lose them by a restart.
+	if n.joined = n.announced(); len(n.joined) > 0 {
+		l := cfg.Watch.load(n.joined)
+		if l.err == nil {
+			first = newPlan(l.plan, l.targets, l.joined)
+		} else {
+			cfg.Log.Errorf("Zone %s: masters that have joined cannot be served: %s", cfg.Name, l.err)
 		}
 	}
-	n.plan.Store(cfg.Plan)
+	n.plan.Store(first)
+	n.countUnobserved()
 	n.build()
 	if cfg.Probe != nil {
-		n.startProber(cfg.Probe.Targets)
+		n.startProber()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	files := make(chan loaded)
+	loaded := make(chan loaded)
 	if cfg.Watch != nil {
-		go cfg.Watch.watch(ctx, files)
+		go cfg.Watch.watch(ctx, n.joined, n.extend, loaded)
 	}
-	n.done.Go(func() { n.run(ctx, files) })
+	n.done.Go(func() { n.run(ctx, loaded) })
 	return n
 }
 
-// startProber begins to look at targets, which are as Topology.Masters.
-func (n *Node) startProber(targets []probe.Target) {
-	index := make(map[string]int, len(targets))
-	for i, t := range targets {
-		index[t.Subject] = i
-	}
+// startProber begins to look at the plan's masters.
+func (n *Node) startProber() {
 	p := n.cfg.Probe
-	n.targets = targets
+	targets := n.plan.Load().targets
+	ids := make(map[string]identity, len(targets))
+	for _, t := range targets {
+		ids[t.Subject] = identityOf(t)
+	}
 	n.prober = probe.Start(&p.Check, p.Schedule, targets, func(o health.Observation) bool {
-		return n.observe(index[o.Subject], o)
+		return n.observe(ids[o.Subject], o)
 	})
+}
+
+// countUnobserved looks through the plan's masters.
+func (n *Node) countUnobserved() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unobserved = 0
+	for _, t := range n.plan.Load().targets {
+		if s := n.states[identityOf(t)]; !s.Observed() {
+			n.unobserved++
+		}
+	}
 }
 
 // stop ends every goroutine of the runtime. Its last snapshot stays.
@@ -169,20 +222,20 @@ func (n *Node) Subscribe(f func(origins []string)) (cancel func()) {
 	}
 }
 
-// observe takes what the prober saw of master i.
-func (n *Node) observe(i int, o health.Observation) (doubted bool) {
+// observe takes what the prober saw of a master.
+func (n *Node) observe(id identity, o health.Observation) (doubted bool) {
 	if h := n.cfg.Hooks.Probed; h != nil {
 		h(o)
 	}
 	n.mu.Lock()
-	before := n.states[i]
+	before := n.states[id]
 	after, changed := before.Next(o, n.cfg.Thresholds)
-	n.states[i] = after
+	n.states[id] = after
 	if !before.Observed() {
 		n.unobserved--
 	}
 	n.mu.Unlock()
-	if changed || after.Certificate != before.Certificate {
+	if changed || after.Certificate != before.Certificate || !before.Observed() && n.m != nil {
 		n.kick()
 	}
 	if changed {
@@ -224,12 +277,16 @@ func (n *Node) run(ctx context.Context, files <-chan loaded) {
 		case <-ctx.Done():
 			return
 		case <-n.dirty:
+			n.adopt()
 			n.build()
 		case l := <-files:
 			n.take(l)
 		case <-tick.C:
-			if n.aged() {
+			n.adopt()
+			if p := n.look(); n.aged(p) {
 				n.build()
+			} else if n.m != nil {
+				n.report(p) // of problems, which come and go without a verdict
 			}
 			if n.syncError != "" {
 				n.reportSync(n.serials.Sync(patience))
@@ -238,68 +295,56 @@ func (n *Node) run(ctx context.Context, files <-chan loaded) {
 	}
 }
 
-// view is what is believed now.
-func (n *Node) view() zone.View {
-	now := time.Now()
-	v := n.plan.Load().NewView(now)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for i, s := range n.states {
-		v.Masters[i] = zone.MasterView{Verdict: n.verdictAt(s, now), Certificate: s.Certificate}
+// aged reports whether time alone has changed something since the last build.
+func (n *Node) aged(p *picture) bool {
+	last := n.picture.Load()
+	if p.plan != last.plan {
+		return true
 	}
-	return v
-}
-
-func (n *Node) verdictAt(s health.State, now time.Time) health.Verdict {
-	if n.cfg.Probe == nil {
-		return health.Verdict{}
-	}
-	return s.At(now, n.cfg.Probe.maxAge())
-}
-
-// aged reports whether time alone has changed a verdict since the last build.
-func (n *Node) aged() bool {
-	now := time.Now()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for i, s := range n.states {
-		if n.verdictAt(s, now).Down != n.rendered[i].Down {
+	for i, m := range last.view.Masters {
+		now := &p.view.Masters[i]
+		if p.own[i].Known != last.own[i].Known || now.Drained != m.Drained || now.Verdict.Down != m.Verdict.Down || !slices.EqualFunc(now.Verdicts, m.Verdicts, sameVerdict) {
 			return true
 		}
 	}
 	return false
 }
 
+func sameVerdict(a, b health.Verdict) bool {
+	return a.Down == b.Down && a.CertificateFails() == b.CertificateFails()
+}
+
 // build renders what is believed and publishes it if it differs. It is called
 // by newNode, then by the building goroutine alone.
 func (n *Node) build() {
 	start := time.Now()
-	v := n.view()
-	n.remember(v)
-	plan := n.plan.Load()
-	content := plan.Render(v)
+	p := n.look()
+	p.content = p.plan.Render(p.view)
+	before := n.picture.Swap(p)
 	current := n.snapshot.Load()
 	serials := make(map[string]uint32)
 	var changed []string
-	for _, origin := range plan.Origins() {
-		// Another runtime may have given out a serial for its content of this zone,
-		// during a reload: then ours has to be newer again.
-		if hash := content.Hash(origin); current == nil || n.serials.Current(origin) != (store.Serial{Serial: current.Zones[origin].Serial, Hash: hash}) {
+	for _, origin := range p.plan.Origins() {
+		hash := p.content.Hash(origin)
+		serials[origin] = n.serials.Next(origin, hash, p.plan.FileSerial(origin), start, p.serials(origin)...)
+		if current == nil || current.Zones[origin].Serial != serials[origin] || current.Zones[origin].Hash != hash {
 			changed = append(changed, origin)
-			serials[origin] = n.serials.Next(origin, content.Hash(origin), plan.FileSerial(origin), start)
-		} else {
-			serials[origin] = current.Zones[origin].Serial
 		}
 	}
-	if len(changed) == 0 {
-		return
+	if len(changed) > 0 {
+		n.reportSync(n.serials.Sync(patience))
+		n.snapshot.Store(p.content.Snapshot(serials))
+		n.changed.Store(time.Now().UnixNano())
+		if h := n.cfg.Hooks.Built; h != nil {
+			h(time.Since(start))
+		}
 	}
-	n.reportSync(n.serials.Sync(patience))
-	n.snapshot.Store(content.Snapshot(serials))
-	if h := n.cfg.Hooks.Built; h != nil {
-		h(time.Since(start))
+	n.report(p)
+	if before != nil {
+		n.logAged(before, p)
+		n.tell(before, p)
 	}
-	if current == nil {
+	if current == nil || len(changed) == 0 {
 		return
 	}
 	n.mu.Lock()
@@ -309,17 +354,13 @@ func (n *Node) build() {
 	}
 }
 
-// remember keeps the verdicts that are rendered. One that changes by time alone,
-// because its evidence is too old, is said here; the others when observed.
-func (n *Node) remember(v zone.View) {
-	for i, m := range v.Masters {
-		if i < len(n.rendered) && n.rendered[i].Down && !m.Verdict.Down && m.Verdict.Since.IsZero() {
-			n.cfg.Log.Warningf("Zone %s: master %s counts as up: its evidence is too old", n.cfg.Name, n.plan.Load().Topology.Masters[i].Host)
+// logAged says which verdicts have changed by time alone, because the own evidence
+// is too old; the others are said when observed.
+func (n *Node) logAged(before, after *picture) {
+	for i, m := range after.plan.Topology.Masters {
+		if j, ok := before.plan.index[m.Host]; ok && before.own[j].Verdict.Down && !after.own[i].Known {
+			n.cfg.Log.Warningf("Zone %s: master %s counts as up: its evidence is too old", n.cfg.Name, m.Host)
 		}
-	}
-	n.rendered = n.rendered[:0]
-	for _, m := range v.Masters {
-		n.rendered = append(n.rendered, m.Verdict)
 	}
 }
 

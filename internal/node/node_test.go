@@ -296,7 +296,7 @@ func TestAChangedFileMovesTheProbes(t *testing.T) {
 	cfg := s.config("a", "", nil)
 	moved := s.config("a", "", nil)
 	cfg.Probe.Targets[0].Port = 1 // nobody is there
-	cfg.Watch = &node.Watch{Files: []string{path}, Stamp: node.Stamp([]string{path}), Load: func() (*zone.Plan, []probe.Target, error) {
+	cfg.Watch = &node.Watch{Files: []string{path}, Stamp: node.Stamp([]string{path}), Load: func([]topology.Master) (*zone.Plan, []probe.Target, error) {
 		return moved.Plan, moved.Probe.Targets, nil
 	}}
 	h := s.acquire(cfg)
@@ -315,7 +315,7 @@ func TestAZoneFileThatHangs(t *testing.T) {
 	cfg := s.config("a", "", nil)
 	reading, hang := make(chan struct{}), make(chan struct{})
 	t.Cleanup(func() { close(hang) })
-	cfg.Watch = &node.Watch{Files: []string{path}, Stamp: node.Stamp([]string{path}), Load: func() (*zone.Plan, []probe.Target, error) {
+	cfg.Watch = &node.Watch{Files: []string{path}, Stamp: node.Stamp([]string{path}), Load: func([]topology.Master) (*zone.Plan, []probe.Target, error) {
 		close(reading)
 		<-hang
 		return cfg.Plan, cfg.Probe.Targets, nil

@@ -2,11 +2,14 @@ package node
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/puppetsrv/puppetsrv/internal/cluster"
 	"github.com/puppetsrv/puppetsrv/internal/health"
 	"github.com/puppetsrv/puppetsrv/internal/probe"
 	"github.com/puppetsrv/puppetsrv/internal/store"
@@ -23,10 +26,11 @@ import (
 // within, so that two instances cannot start the same runtime.
 var registry = struct {
 	sync.Mutex
-	nodes   []*entry
-	dirs    map[string]*stateDir
-	handles []*Handle
-}{dirs: make(map[string]*stateDir)}
+	nodes       []*entry
+	dirs        map[string]*stateDir
+	handles     []*Handle
+	memberships map[*stateDir]*membership
+}{dirs: make(map[string]*stateDir), memberships: make(map[*stateDir]*membership)}
 
 type entry struct {
 	node *Node
@@ -40,7 +44,9 @@ type stateDir struct {
 	path    string
 	lock    *store.Lock // nil if the directory could not be used
 	serials *store.Serials
-	refs    int
+	// registers are opened by the first cluster in it.
+	registers *cluster.Registers
+	refs      int
 }
 
 // closing is how long a state directory's last write is waited for.
@@ -69,27 +75,61 @@ type Handle struct {
 // goes on without it.
 func Acquire(cfg Config, owner any) (*Handle, error) {
 	registry.Lock()
-	defer registry.Unlock()
-	i := slices.IndexFunc(registry.nodes, func(e *entry) bool { return e.node.cfg.Key == cfg.Key })
-	var e *entry
-	if i >= 0 {
-		e = registry.nodes[i]
-	} else {
-		dir, err := acquireDir(cfg.State, cfg.Log)
-		if err != nil {
-			return nil, err
+	e, unused, err := acquire(&cfg, owner)
+	if err != nil {
+		registry.Unlock()
+		if unused != nil {
+			releaseDir(unused)
 		}
-		seed := make(map[identity]health.State)
-		for _, old := range registry.nodes {
-			old.node.evidence(seed)
-		}
-		e = &entry{node: newNode(cfg, dir.serials, seed), dir: dir}
-		registry.nodes = append(registry.nodes, e)
+		return nil, err
 	}
+	defer registry.Unlock()
 	e.refs++
 	h := &Handle{Node: e.node, entry: e, owner: owner}
 	registry.handles = append(registry.handles, h)
 	return h, nil
+}
+
+// acquire finds or starts the runtime for cfg. With an error it returns a state
+// directory that is to be released, if there is one. The registry is locked.
+func acquire(cfg *Config, owner any) (e *entry, unused *stateDir, err error) {
+	if i := slices.IndexFunc(registry.nodes, func(e *entry) bool { return e.node.cfg.Key == cfg.Key }); i >= 0 {
+		return registry.nodes[i], nil, nil
+	}
+	dir, err := acquireDir(cfg.State, cfg.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	var m *membership
+	if cfg.Cluster != nil {
+		if err = exclusive(dir, owner); err == nil {
+			m, err = join(cfg, dir)
+		}
+		if err != nil {
+			return nil, dir, err
+		}
+	}
+	seed := make(map[identity]health.State)
+	for _, old := range registry.nodes {
+		old.node.evidence(seed)
+	}
+	e = &entry{node: newNode(*cfg, dir.serials, m, seed), dir: dir}
+	if m != nil {
+		m.hold(e.node)
+	}
+	registry.nodes = append(registry.nodes, e)
+	return e, nil, nil
+}
+
+// exclusive says no to a second runtime of one owner in one cluster: their
+// registers would be the same. Over a reload owners differ.
+func exclusive(dir *stateDir, owner any) error {
+	for _, h := range registry.handles {
+		if h.owner == owner && h.entry.dir == dir && h.entry.node.m != nil {
+			return fmt.Errorf("zone %s has a cluster in the same state directory, %s: give each a directory of its own", h.entry.node.cfg.Name, dir.path)
+		}
+	}
+	return nil
 }
 
 // Subscribe is Node.Subscribe until the handle is released.
@@ -116,6 +156,9 @@ func (h *Handle) Release() {
 	last := h.entry.refs == 0
 	if last {
 		registry.nodes = slices.DeleteFunc(registry.nodes, func(e *entry) bool { return e == h.entry })
+		if m := h.entry.node.m; m != nil {
+			m.release(h.entry.node) // bounded, also where a disk hangs
+		}
 	}
 	registry.Unlock()
 	for _, cancel := range cancels {
@@ -153,14 +196,9 @@ func All() []*Node {
 
 // evidence adds the runtime's states to seed.
 func (n *Node) evidence(seed map[identity]health.State) {
-	if n.cfg.Probe == nil {
-		return
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for i, t := range n.cfg.Probe.Targets {
-		seed[identityOf(t)] = n.states[i]
-	}
+	maps.Copy(seed, n.states)
 }
 
 // acquireDir opens a state directory, or joins those who have it open.
@@ -214,9 +252,10 @@ func releaseDir(d *stateDir) {
 		return
 	}
 	_ = d.serials.Close(closing) // what went wrong with the disk was said before
+	idle := d.registers == nil || d.registers.Close(closing)
 	registry.Lock()
 	defer registry.Unlock()
-	if d.refs > 0 || !d.serials.Idle() || registry.dirs[d.path] != d {
+	if d.refs > 0 || !idle || !d.serials.Idle() || registry.dirs[d.path] != d {
 		return
 	}
 	delete(registry.dirs, d.path)
