@@ -113,17 +113,36 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	masterUp      = desc("master_up", "1 if the verdict on the master is up, 0 if it is down.", "master", "datacenter")
+	masterUp      = desc("master_up", "1 if this node's own verdict on the master is up, 0 if it is down.", "master", "datacenter")
+	masterDrained = desc("master_drained", "1 if the master is drained.", "master", "datacenter")
+	mastersDown   = desc("masters_down", "Masters that are down in the eyes of a datacenter.", "datacenter")
+	camasterInfo  = desc("camaster_info", "1 for the master that is served as camaster.", "master")
 	masterLeftOut = desc("master_certificate_failing", "1 if the master is down because its certificate fails, and therefore left out.", "master", "datacenter")
 	evidenceAge   = desc("evidence_age_seconds", "Age of the newest observation of the master; absent before the first.", "master", "datacenter")
 	certExpiry    = desc("certificate_expiry_timestamp_seconds", "When the certificate that the master presented last expires.", "master", "datacenter")
 	zoneSerial    = desc("zone_serial", "SOA serial of the rendered zone.")
 	stateDurable  = desc("state_durable", "1 if what must survive a restart is on disk, 0 if it could not be written.")
+
+	members     = desc("members", "Members of the cluster by state: alive, dead, left.", "state")
+	disagreeing = desc("nodes_disagreeing", "Live nodes whose zones or camaster are not those of this one.")
+	isolated    = desc("isolated", "1 if this node reaches no master while others do, and its verdicts do not count.")
+	observerAge = desc("observer_age_seconds", "Time since another node was heard of.", "observer")
+	conflicts   = desc("register_conflicts_total", "Writes of registers that won over one which their writer did not know.")
+	refused     = desc("refused_total", "What was refused of what came by gossip, by kind.", "kind")
+	dropped     = desc("gossip_dropped_total", "Messages that were dropped for a full queue.")
+	queue       = desc("gossip_queue_messages", "Messages that wait to be handled.")
+	healthScore = desc("gossip_health_score", "How late this node is with its own answers, as memberlist sees it; 0 is well.")
+	crlUpdate   = desc("crl_next_update_timestamp_seconds", "When the CRL is due to be replaced; absent if none is looked at.")
 )
+
+var descs = []*prometheus.Desc{
+	masterUp, masterLeftOut, masterDrained, mastersDown, camasterInfo, evidenceAge, certExpiry, zoneSerial, stateDurable,
+	members, disagreeing, isolated, observerAge, conflicts, refused, dropped, queue, healthScore, crlUpdate,
+}
 
 // Describe implements prometheus.Collector.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{masterUp, masterLeftOut, evidenceAge, certExpiry, zoneSerial, stateDurable} {
+	for _, d := range descs {
 		ch <- d
 	}
 }
@@ -132,38 +151,77 @@ func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 // the same zone; the newest speaks for it.
 func (statusCollector) Collect(ch chan<- prometheus.Metric) {
 	seen := make(map[string]bool)
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	bit := func(b bool) float64 {
-		if b {
-			return 1
-		}
-		return 0
-	}
 	for _, n := range node.All() {
 		s := n.Status()
 		for origin, serial := range s.Serials {
 			if !seen["serial "+origin] {
 				seen["serial "+origin] = true
-				gauge(zoneSerial, float64(serial), origin)
+				gauge(ch, zoneSerial, float64(serial), origin)
 			}
 		}
 		if seen[s.Name] {
 			continue
 		}
 		seen[s.Name] = true
-		gauge(stateDurable, bit(s.Durable == nil), s.Name)
-		for _, m := range s.Masters {
-			labels := []string{s.Name, strings.TrimSuffix(m.Host, "."), m.Datacenter}
-			gauge(masterUp, bit(!m.Verdict.Down), labels...)
-			gauge(masterLeftOut, bit(m.Verdict.CertificateFails()), labels...)
-			if m.Observed {
-				gauge(evidenceAge, m.Age.Seconds(), labels...)
-			}
-			if m.Certificate != nil {
-				gauge(certExpiry, float64(m.Certificate.NotAfter.Unix()), labels...)
-			}
+		collectMasters(ch, &s)
+		if s.Cluster != nil {
+			collectCluster(ch, s.Name, s.Cluster)
 		}
+	}
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v uint64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func bit(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func collectMasters(ch chan<- prometheus.Metric, s *node.Status) {
+	gauge(ch, stateDurable, bit(s.Durable == nil), s.Name)
+	gauge(ch, camasterInfo, 1, s.Name, strings.TrimSuffix(s.Camaster, "."))
+	for dc, n := range s.Down {
+		gauge(ch, mastersDown, float64(n), s.Name, dc)
+	}
+	for _, m := range s.Masters {
+		labels := []string{s.Name, strings.TrimSuffix(m.Host, "."), m.Datacenter}
+		gauge(ch, masterUp, bit(!m.Verdict.Down), labels...)
+		gauge(ch, masterLeftOut, bit(m.Verdict.CertificateFails()), labels...)
+		gauge(ch, masterDrained, bit(m.Drained), labels...)
+		if m.Observed {
+			gauge(ch, evidenceAge, m.Age.Seconds(), labels...)
+		}
+		if m.Certificate != nil {
+			gauge(ch, certExpiry, float64(m.Certificate.NotAfter.Unix()), labels...)
+		}
+	}
+}
+
+func collectCluster(ch chan<- prometheus.Metric, zone string, c *node.ClusterStatus) {
+	for state, n := range c.Members {
+		gauge(ch, members, float64(n), zone, state)
+	}
+	for observer, age := range c.ObserverAge {
+		gauge(ch, observerAge, age.Seconds(), zone, observer)
+	}
+	for kind, n := range c.Refused {
+		counter(ch, refused, n, zone, kind)
+	}
+	gauge(ch, disagreeing, float64(c.Disagreeing), zone)
+	gauge(ch, isolated, bit(c.Isolated), zone)
+	counter(ch, conflicts, c.Conflicts, zone)
+	counter(ch, dropped, c.Dropped, zone)
+	gauge(ch, queue, float64(c.Queue), zone)
+	gauge(ch, healthScore, float64(c.Health), zone)
+	if !c.CRL.IsZero() {
+		gauge(ch, crlUpdate, float64(c.CRL.Unix()), zone)
 	}
 }

@@ -1,6 +1,7 @@
 package puppetsrv
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"hash"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +21,7 @@ import (
 	"github.com/puppetsrv/puppetsrv/internal/health"
 	"github.com/puppetsrv/puppetsrv/internal/node"
 	"github.com/puppetsrv/puppetsrv/internal/probe"
+	"github.com/puppetsrv/puppetsrv/internal/store"
 	"github.com/puppetsrv/puppetsrv/internal/topology"
 	"github.com/puppetsrv/puppetsrv/internal/zone"
 )
@@ -42,7 +43,7 @@ type config struct {
 	zones    []string
 	fall     fall.F
 	node     node.Config
-	state    property // where the state directory was written
+	place    func(err error) property // where what a start fails for was written
 	warnings []string
 }
 
@@ -68,6 +69,9 @@ type builder struct {
 	probePort uint16
 	probeOff  bool
 	hasTLS    bool
+	tlsFiles  []string
+	tlsSum    []byte // of what is in them
+	cluster   clusterBuilder
 	warnings  []string
 }
 
@@ -91,6 +95,7 @@ func parse(c *caddy.Controller) (*config, error) {
 		check:     probe.Check{Path: defaultPath},
 		schedule:  probe.Schedule{Interval: time.Second, Timeout: time.Second, Concurrency: defaultConcurrency},
 		threshold: health.Thresholds{Rise: 2, Fall: 2},
+		cluster:   clusterBuilder{allow: make(map[string][]string)},
 	}
 	var err error
 	if b.zones, err = zones(start, c.RemainingArgs(), c.ServerBlockKeys); err != nil {
@@ -112,7 +117,7 @@ func parse(c *caddy.Controller) (*config, error) {
 	if err := b.read(props); err != nil {
 		return nil, err
 	}
-	return b.config(start)
+	return b.config(start, dnsserver.GetConfig(c))
 }
 
 // zones are the arguments, else the server block's own.
@@ -138,20 +143,21 @@ func zones(p property, args, keys []string) ([]string, error) {
 }
 
 // config joins what was read.
-func (b *builder) config(start property) (*config, error) {
+func (b *builder) config(start property, site *dnsserver.Config) (*config, error) {
 	if !b.hasTLS && !b.probeOff {
 		return nil, start.errf("no `tls`: the Puppet CA's certificate is needed to verify masters, as in `tls /etc/puppetlabs/puppet/ssl/certs/ca.pem`; without probes write `probe off`")
 	}
-	var watch *node.Watch
-	if len(b.files) > 0 {
-		files := slices.Sorted(maps.Values(b.files))
-		watch = &node.Watch{Files: files, Stamp: node.Stamp(files), Load: b.load}
-	}
-	plan, warnings, err := b.plan(b.key)
+	files := slices.Sorted(maps.Values(b.files))
+	watch := &node.Watch{Files: files, Stamp: node.Stamp(files), Load: b.load, Log: log}
+	plan, warnings, err := b.plan(&b.topology, b.key)
 	if err != nil {
 		return nil, b.place(err, start).errf("%s", err)
 	}
-	cfg := &config{zones: b.zones, fall: b.fall, state: b.written[[2]string{"state", ""}], warnings: append(b.warnings, warnings...)}
+	joined, err := b.clusterConfig(site)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &config{zones: b.zones, fall: b.fall, place: b.placeOf, warnings: append(b.warnings, warnings...)}
 	if len(b.ns) > 0 && len(b.files) == len(b.zones) {
 		cfg.warnings = append(cfg.warnings, "`ns` is not used: every zone has a zone file")
 	}
@@ -166,11 +172,12 @@ func (b *builder) config(start property) (*config, error) {
 		Thresholds: b.threshold,
 		State:      b.state,
 		Watch:      watch,
+		Cluster:    joined,
 		Log:        log,
 		Hooks:      hooks(b.zones[0]),
 	}
 	if !b.probeOff {
-		b.check.Observer = observer()
+		b.check.Observer = cmp.Or(b.cluster.name, observer())
 		cfg.node.Probe = &node.Probe{Check: b.check, Schedule: b.schedule, Targets: b.targets(plan)}
 	}
 	return cfg, nil
@@ -178,7 +185,7 @@ func (b *builder) config(start property) (*config, error) {
 
 // plan reads the zone files. What it reads goes to key, so that a reload with
 // other files is another runtime.
-func (b *builder) plan(key io.Writer) (*zone.Plan, []string, error) {
+func (b *builder) plan(t *topology.Topology, key io.Writer) (*zone.Plan, []string, error) {
 	var statics []zone.Static
 	for _, z := range b.zones {
 		s, err := b.static(z)
@@ -190,7 +197,13 @@ func (b *builder) plan(key io.Writer) (*zone.Plan, []string, error) {
 		}
 		statics = append(statics, s)
 	}
-	return zone.NewPlan(&b.topology, b.ttl, statics)
+	// Of a master that has joined, the zone file knows better where it is.
+	for i := len(b.topology.Masters); i < len(t.Masters); i++ {
+		if m := &t.Masters[i]; slices.ContainsFunc(statics, func(s zone.Static) bool { return s.HasAddress(m.Host) }) {
+			m.Addresses = nil
+		}
+	}
+	return zone.NewPlan(t, b.ttl, statics)
 }
 
 // place is the property that err is about, or fallback.
@@ -204,9 +217,32 @@ func (b *builder) place(err error, fallback property) property {
 	return fallback
 }
 
-// load reads changed zone files for a running node.
-func (b *builder) load() (*zone.Plan, []probe.Target, error) {
-	plan, warnings, err := b.plan(io.Discard)
+// placeOf is the property that a runtime's failure to start is about.
+func (b *builder) placeOf(err error) property {
+	names := []string{"gossip", "admin"}
+	if errors.Is(err, store.ErrLocked) {
+		names = []string{"state"}
+	}
+	for _, n := range names {
+		if p, ok := b.written[[2]string{n, ""}]; ok {
+			return p
+		}
+	}
+	return b.written[[2]string{"state", ""}]
+}
+
+// load makes another plan for a running node: of changed zone files, and with
+// masters that have joined.
+func (b *builder) load(joined []topology.Master) (*zone.Plan, []probe.Target, error) {
+	t := b.topology
+	t.Masters = slices.Clone(t.Masters)
+	for _, m := range joined {
+		if d := t.Datacenter(m.Datacenter); d != nil && t.Targets == topology.TargetsService {
+			m.Service = strings.SplitN(m.Host, ".", 2)[0] + "." + d.Domain
+		}
+		t.Masters = append(t.Masters, m)
+	}
+	plan, warnings, err := b.plan(&t, io.Discard)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -214,14 +250,6 @@ func (b *builder) load() (*zone.Plan, []probe.Target, error) {
 		log.Warningf("%s", w)
 	}
 	return plan, b.targets(plan), nil
-}
-
-// observer is this node's name as an observer.
-func observer() string {
-	if name, err := os.Hostname(); err == nil {
-		return name
-	}
-	return "localhost"
 }
 
 func (b *builder) static(origin string) (zone.Static, error) {
@@ -232,10 +260,11 @@ func (b *builder) static(origin string) (zone.Static, error) {
 }
 
 func (b *builder) targets(plan *zone.Plan) []probe.Target {
-	targets := make([]probe.Target, len(b.topology.Masters))
-	for i := range b.topology.Masters {
-		m := &b.topology.Masters[i]
-		targets[i] = probe.Target{Subject: m.Host, Name: b.topology.Target(m), Addresses: plan.Addresses(m), Port: m.Port}
+	t := plan.Topology
+	targets := make([]probe.Target, len(t.Masters))
+	for i := range t.Masters {
+		m := &t.Masters[i]
+		targets[i] = probe.Target{Subject: m.Host, Name: t.Target(m), Addresses: plan.Addresses(m), Port: m.Port}
 		if b.probePort != 0 {
 			targets[i].Port = b.probePort
 		}

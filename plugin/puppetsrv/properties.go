@@ -46,14 +46,20 @@ var usages = map[string]string{
 	"targets":       "targets host|service",
 	"ttl":           "ttl SECONDS",
 	"location":      "location DATACENTER",
-	"probe":         "probe [interval D] [timeout D] [fall N] [rise N] [path P] [port N] [concurrency N], or `probe off`",
-	"tls":           "tls CERT KEY CA, or `tls CA`",
+	"probe":         "probe [interval D] [timeout D] [fall N] [rise N] [path P] [port N] [concurrency N]` or `probe off",
+	"tls":           "tls CERT KEY CA` or `tls CA",
 	"state":         "state DIRECTORY",
 	"fallthrough":   "fallthrough [ZONES...]",
+	"node":          "node NAME",
+	"gossip":        "gossip BIND [advertise ADDR] [join HOST...] [key FILE] [profile lan|wan|local]",
+	"members":       "members accept PATTERN...",
+	"crl":           "crl FILE` or `crl off",
+	"admin":         "admin unix:///PATH|https://ADDR:PORT...",
+	"admin_allow":   "admin_allow read|write|sign CERTNAME...",
 }
 
 // repeatable are the properties that may stand more than once.
-var repeatable = []string{"zonefile", "datacenter", "master", "distance"}
+var repeatable = []string{"zonefile", "datacenter", "master", "distance", "members", "admin", "admin_allow"}
 
 // readBlock reads the whole block, so that its lines can be understood in the
 // order of their meaning and not of their writing.

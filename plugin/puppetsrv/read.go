@@ -1,6 +1,7 @@
 package puppetsrv
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -30,6 +31,7 @@ func (b *builder) read(props []property) error {
 		{[]string{"master"}, b.readMaster},
 		{[]string{"distance", "camaster", "location"}, b.readPlaces},
 		{[]string{"probe", "tls"}, b.readProbe},
+		{[]string{"node", "gossip", "members", "crl", "admin", "admin_allow"}, b.readCluster},
 	}
 	for _, r := range readers {
 		for _, p := range props {
@@ -351,6 +353,7 @@ func (b *builder) readTLS(p property) error {
 		return p.usage()
 	}
 	paths := make([]string, len(p.args))
+	h := sha256.New()
 	for i, a := range p.args {
 		paths[i] = b.path(a)
 		data, err := os.ReadFile(paths[i])
@@ -358,7 +361,10 @@ func (b *builder) readTLS(p property) error {
 			return p.errf("tls: %s", err)
 		}
 		b.key.Write(data) // new files, new runtime
+		h.Write(data)
 	}
+	b.tlsFiles, b.tlsSum = paths, h.Sum(nil)
+	b.written[[2]string{"tls", ""}] = p
 	cfg, err := pkgtls.NewTLSConfigFromArgs(paths...)
 	if err != nil {
 		return p.errf("tls: %s: write `%s`", err, usages["tls"])

@@ -39,7 +39,7 @@ func setup(c *caddy.Controller) error {
 		node.Sweep(alive)
 		h, err := node.Acquire(cfg.node, owner)
 		if err != nil {
-			return plugin.Error(pluginName, cfg.state.errf("state: %s: give each server a directory of its own", err))
+			return plugin.Error(pluginName, cfg.place(err).errf("%s", err))
 		}
 		handle = h
 		p.node.Store(h.Node)

@@ -172,7 +172,7 @@ func TestMistakesAreRefused(t *testing.T) {
 		{"probe off and more", replace("probe off", "probe off interval 1s"), "probe", 1, []string{"write `probe", "probe off"}},
 		{"neither tls nor probe off", replace("probe off\n", ""), "puppetsrv", 1, []string{"no `tls`", "probe off"}},
 		{"probe without tls", replace("probe off", "probe interval 1s"), "puppetsrv", 1, []string{"no `tls`", "tls /etc"}},
-		{"tls with two", add("tls a b"), "tls", 1, []string{"write `tls CERT KEY CA, or `tls CA``"}},
+		{"tls with two", add("tls a b"), "tls", 1, []string{"write `tls CERT KEY CA` or `tls CA`"}},
 		{"tls file that is not there", add("tls nothing.pem"), "tls", 1, []string{"nothing.pem", "no such file"}},
 		{"tls file that is no certificate", add("tls example.net.zone"), "tls", 1, []string{"tls", "write `tls CERT KEY CA"}},
 
