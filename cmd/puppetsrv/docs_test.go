@@ -32,7 +32,11 @@ func examples(t *testing.T) []example {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(all, example{"Corefile.example", string(text)})
+	// Also with what is commented out.
+	clustered := regexp.MustCompile(`(?m)^        tls .*\n`).ReplaceAllString(string(text), "")
+	clustered = regexp.MustCompile(`(?m)^        # ([a-z_]+ {2,})`).ReplaceAllString(clustered, "        $1")
+	clustered = strings.NewReplacer("# admin_allow", "admin_allow").Replace(clustered)
+	return append(all, example{"Corefile.example", string(text)}, example{"Corefile.example as a cluster", clustered})
 }
 
 // documents are the Markdown files of the project.
@@ -65,12 +69,19 @@ func TestExamplesStart(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			corefile := strings.NewReplacer(
 				"/etc/puppetlabs/puppet/ssl/certs/ca.pem", filepath.Join(m.dir, "ca.pem"),
+				"/etc/puppetlabs/puppet/ssl/", m.ssl("ns1.example.net")+"/",
+				"/etc/puppetsrv/gossip.key", m.write("gossip.key", []byte("MDEyMzQ1Njc4OWFiY2RlZg==\n")),
 				"/var/lib/puppetsrv", t.TempDir(),
+				"/run/puppetsrv", m.dir,
+				"192.0.2.1:7946", freePort(t).String(),
+				"192.0.2.1:8153", freePort(t).String(),
+				"to 192.0.2.53", "to 127.0.0.1",
+				"join ns1.example.net ns2.example.net", "join 127.0.0.1:1",
 				"localhost:9153", freePort(t).String(),
 				"localhost:8181", freePort(t).String(),
 				"puppetsrv {", "bind 127.0.0.1\npuppetsrv {",
 				// Probes must not leave this machine.
-				"tls  ", "probe off\ntls  ",
+				"        tls  ", "        probe off\n        tls  ",
 			).Replace(e.corefile)
 			s := serve(t, corefile)
 			domain := "datacenter1"

@@ -9,10 +9,9 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
-)
 
-// version is this program's; the part in brackets is the CoreDNS it is made of.
-const version = "0.1.0"
+	"github.com/puppetsrv/puppetsrv/internal/release"
+)
 
 // before is the plugin in front of which puppetsrv runs: behind everything that
 // works on other plugins' answers (prometheus, acl, cache, dnssec, transfer),
@@ -41,6 +40,7 @@ func main() {
 		clog.Fatalf("%s", err)
 	}
 	caddy.AppName = "puppetsrv"
-	caddy.AppVersion = version + " (" + coremain.CoreName + "-" + coremain.CoreVersion + ")"
+	// The part in brackets is the CoreDNS it is made of.
+	caddy.AppVersion = release.Version + " (" + coremain.CoreName + "-" + coremain.CoreVersion + ")"
 	coremain.Run()
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"go.uber.org/goleak"
+
+	"github.com/puppetsrv/puppetsrv/internal/release"
 )
 
 func TestMain(m *testing.M) {
@@ -128,7 +130,7 @@ func TestBinary(t *testing.T) {
 	})
 	t.Run("flags", func(t *testing.T) {
 		for flag, want := range map[string]string{
-			"-version": "puppetsrv-" + version + " (CoreDNS-1.15.0)",
+			"-version": "puppetsrv-" + release.Version + " (CoreDNS-1.15.0)",
 			"-plugins": "puppetsrv\n",
 		} {
 			out, err := exec.Command(path, flag).CombinedOutput()

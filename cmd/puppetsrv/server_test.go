@@ -63,6 +63,29 @@ www  A   192.0.2.80
 	return m
 }
 
+// ssl is a directory as Puppet's ssldir, for a host.
+func (m *masters) ssl(host string) string {
+	m.t.Helper()
+	id, err := m.ca.Issue(stub.IssueOptions{CommonName: host})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	list, err := m.ca.CRL()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, d := range []string{"ssl/certs", "ssl/private_keys"} {
+		if err := os.MkdirAll(filepath.Join(m.dir, d), 0o700); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	m.write("ssl/certs/ca.pem", m.ca.PEM())
+	m.write("ssl/certs/"+host+".pem", id.CertPEM)
+	m.write("ssl/private_keys/"+host+".pem", id.KeyPEM)
+	m.write("ssl/crl.pem", list)
+	return filepath.Join(m.dir, "ssl")
+}
+
 func (m *masters) write(name string, data []byte) string {
 	m.t.Helper()
 	path := filepath.Join(m.dir, name)
