@@ -10,8 +10,8 @@ FUZZTIME ?= 30s
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build bin/puppetsrv: static, stripped, reproducible
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $(BIN)/ ./cmd/puppetsrv
+build: ## build bin/puppetsrv and bin/puppetsrvctl: static, stripped, reproducible
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $(BIN)/ ./cmd/...
 
 run: build ## start the two-datacenter playground; ARGS=-stop ends it
 	@$(GO) build -o bin/playground ./internal/playground && exec bin/playground $(ARGS)

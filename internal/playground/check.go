@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/puppetsrv/puppetsrv/internal/admin"
 )
 
 // attempt bounds one question; a process that is just starting may take it and
@@ -65,9 +67,11 @@ func (l layout) checkMaster(ctx context.Context, m master) error {
 	return nil
 }
 
-// checkNode returns nil if the node answers the SRV question of every
-// datacenter with all masters, those of the datacenter first.
-func (l layout) checkNode(ctx context.Context, n node) error {
+// checkNode returns what the node answers, once it answers the SRV question of
+// every datacenter with all masters and has joined the nodes that run. At first
+// the datacenter's own masters come first; later somebody may have drained or
+// killed what they like.
+func (l layout) checkNode(ctx context.Context, n node, first bool, nodes []node) (seen string, err error) {
 	for _, datacenter := range l.datacenters {
 		name := srvName("_x-puppet", datacenter)
 		q := new(dns.Msg)
@@ -76,14 +80,38 @@ func (l layout) checkNode(ctx context.Context, n node) error {
 		client := dns.Client{Timeout: attempt}
 		r, _, err := client.ExchangeContext(ctx, q, n.dns.String())
 		if err != nil {
-			return fmt.Errorf("asking %v for %s SRV: %w", n.dns, name, err)
+			return "", fmt.Errorf("asking %v for %s SRV: %w", n.dns, name, err)
 		}
 		if r.Rcode != dns.RcodeSuccess || !r.Authoritative {
-			return fmt.Errorf("asking %v for %s SRV: %s, authoritative %t", n.dns, name, dns.RcodeToString[r.Rcode], r.Authoritative)
+			return "", fmt.Errorf("asking %v for %s SRV: %s, authoritative %t", n.dns, name, dns.RcodeToString[r.Rcode], r.Authoritative)
 		}
 		got := targets(r)
-		if want := l.targetsOf(datacenter); !slices.Equal(got, want) {
-			return fmt.Errorf("asking %v for %s SRV: %s; want %s", n.dns, name, show(got), show(want))
+		same := func(a, b target) bool { return a == b || !first && a.name == b.name }
+		if want := l.targetsOf(datacenter); !slices.EqualFunc(got, want, same) {
+			return "", fmt.Errorf("asking %v for %s SRV: %s; want %s", n.dns, name, show(got), show(want))
+		}
+		if datacenter == n.datacenter {
+			seen = "answers " + show(got)
+		}
+	}
+	return seen, l.checkCluster(ctx, n, nodes)
+}
+
+// checkCluster returns nil if the node's API answers that these nodes are alive.
+func (l layout) checkCluster(ctx context.Context, n node, nodes []node) error {
+	client, err := admin.NewClient("unix://"+l.socketPath(n), admin.ClientOptions{Timeout: attempt})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	cluster, err := client.Cluster(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the API of %s: %w", n.name, err)
+	}
+	for _, other := range nodes {
+		alive := slices.ContainsFunc(cluster.Members, func(m admin.Member) bool { return m.Name == other.host && m.State == "alive" })
+		if !alive {
+			return fmt.Errorf("asking the API of %s: %s is not in its cluster", n.name, other.host)
 		}
 	}
 	return nil

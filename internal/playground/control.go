@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// request is what -stop and -start ask of the running playground over the
+// request is what -stop, -start and -revoke ask of the running playground over the
 // socket in its run directory.
 type request struct {
-	Command string `json:"command"` // stop or start
+	Command string `json:"command"` // stop, start or revoke
 	Name    string `json:"name,omitempty"`
 
 	conn net.Conn
@@ -168,9 +168,9 @@ func askStop(dir string, out io.Writer) error {
 	}
 }
 
-// askStart starts a killed node or master of the running playground again.
-func askStart(dir, name string, out io.Writer) error {
-	answer, err := ask(dir, request{Command: "start", Name: name})
+// askFor has the running playground do something, and tells what it did.
+func askFor(dir string, r request, out io.Writer) error {
+	answer, err := ask(dir, r)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("no playground runs in %s", dir)
 	}

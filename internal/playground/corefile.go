@@ -18,9 +18,9 @@ func (l layout) corefile(n node) string {
 	line(0, "%s:%d {", zoneName, n.dns.Port())
 	line(1, "bind %s", n.dns.Addr())
 	line(1, "puppetsrv {")
-	line(2, "zonefile   %s", quote(l.zonePath()))
+	line(2, "zonefile    %s", quote(l.zonePath()))
 	for _, datacenter := range l.datacenters {
-		line(2, "datacenter %s", datacenter)
+		line(2, "datacenter  %s", datacenter)
 	}
 	for _, m := range l.masters {
 		words := []string{m.host, m.datacenter}
@@ -30,15 +30,29 @@ func (l layout) corefile(n node) string {
 		if m.ca {
 			words = append(words, "ca")
 		}
-		line(2, "master     %s", strings.Join(words, " "))
+		line(2, "master      %s", strings.Join(words, " "))
 	}
-	line(2, "camaster   puppet-camaster %s", l.camaster)
-	line(2, "location   %s", n.datacenter)
+	line(2, "camaster    puppet-camaster %s", l.camaster)
+	line(2, "node        %s", n.host)
+	line(2, "location    %s", n.datacenter)
 	if l.targets != "host" {
-		line(2, "targets    %s", l.targets)
+		line(2, "targets     %s", l.targets)
 	}
-	line(2, "tls        %s", quote(l.caPath()))
-	line(2, "state      %s", quote(filepath.Join(l.dir, n.name, "state")))
+	line(2, "tls         %s %s %s", quote(l.certPath(n.name)), quote(l.keyPath(n.name)), quote(l.caPath()))
+	line(2, "crl         %s", quote(l.crlPath()))
+	line(2, "state       %s", quote(filepath.Join(l.dir, n.name, "state")))
+	var join, sign []string
+	for _, other := range l.nodes {
+		sign = append(sign, other.host)
+		if other != n {
+			join = append(join, other.gossip.String())
+		}
+	}
+	line(2, "gossip      %v join %s key %s profile local", n.gossip, strings.Join(join, " "), quote(l.gossipKeyPath(n)))
+	line(2, "admin       %s https://%v", quote("unix://"+l.socketPath(n)), n.admin)
+	line(2, "admin_allow sign  %s", strings.Join(sign, " "))
+	line(2, "admin_allow write %s", operator)
+	line(2, "admin_allow read  *")
 	line(1, "}")
 	line(1, "transfer {")
 	line(2, "to *")
@@ -73,11 +87,19 @@ func (l layout) zonefile() string {
 	return b.String()
 }
 
-func (l layout) zonePath() string           { return filepath.Join(l.dir, zoneName+".zone") }
-func (l layout) caPath() string             { return filepath.Join(l.dir, "ca.pem") }
-func (l layout) corefilePath(n node) string { return filepath.Join(l.dir, n.name, "Corefile") }
-func (l layout) certPath(m master) string   { return filepath.Join(l.dir, m.name, "cert.pem") }
-func (l layout) keyPath(m master) string    { return filepath.Join(l.dir, m.name, "key.pem") }
+func (l layout) zonePath() string            { return filepath.Join(l.dir, zoneName+".zone") }
+func (l layout) corefilePath(n node) string  { return filepath.Join(l.dir, n.name, "Corefile") }
+func (l layout) certPath(unit string) string { return filepath.Join(l.dir, unit, "cert.pem") }
+func (l layout) keyPath(unit string) string  { return filepath.Join(l.dir, unit, "key.pem") }
+
+// gossipKeyPath is a node's own file, as on two hosts: `puppetsrvctl keys` has
+// each node change it.
+func (l layout) gossipKeyPath(n node) string { return filepath.Join(l.dir, n.name, "gossip.key") }
+
+// sslDir is laid out as Puppet's ssldir, for the operator.
+func (l layout) sslDir() string  { return filepath.Join(l.dir, "ssl") }
+func (l layout) caPath() string  { return filepath.Join(l.sslDir(), "certs", "ca.pem") }
+func (l layout) crlPath() string { return filepath.Join(l.sslDir(), "crl.pem") }
 
 // quote makes one word of a path for the Corefile's lexer, which ends a bare
 // word at white space and takes \" inside quotes.

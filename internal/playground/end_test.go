@@ -275,6 +275,19 @@ func TestNodeFailsToStart(t *testing.T) {
 	}
 }
 
+// It is not up before its nodes have met: a command pasted at once must find both.
+func TestNodesThatDoNotMeet(t *testing.T) {
+	t.Parallel()
+	lonely := fakePuppetsrv(t, fmt.Sprintf(`sed -i 's/ join [^ ]*//' "$2" && exec %s/puppetsrv "$@"`, bin))
+	p := start(t, "-timeout", "5s", "-puppetsrv", lonely)
+	if code := p.ends(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	if out := p.output.String(); !strings.Contains(out, " did not answer as it should within 5s: asking the API of ns") || !strings.Contains(out, ".example.net is not in its cluster") {
+		t.Errorf("it says %q", out)
+	}
+}
+
 func TestDirectoryOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -309,9 +322,12 @@ func TestUsageErrors(t *testing.T) {
 	}{
 		{[]string{"ns1"}, `unexpected argument "ns1"`},
 		{[]string{"-stop", "-start", "m1"}, "exclude each other"},
+		{[]string{"-revoke", "operator.example.net", "-start", "m1"}, "exclude each other"},
 		{[]string{"-targets", "hosts"}, "must be host or service"},
 		{[]string{"-dns-port", "65536"}, `not a port: "65536"`},
 		{[]string{"-dns-port", "0"}, "must not be 0"},
+		{[]string{"-gossip-port", "0"}, "must not be 0"},
+		{[]string{"-admin-port", "0"}, "must not be 0"},
 		{[]string{"-base", "::1"}, "must be an IPv4 address"},
 		{[]string{"-base", "127.0.0.250"}, "at most 240"},
 		{[]string{"-puppetsrv", "/nonexistent"}, "no puppetsrv binary at /nonexistent"},

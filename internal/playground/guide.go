@@ -32,7 +32,19 @@ func shellQuote(s string) string {
 	return s
 }
 
-// guide is what to try. pids are those of the masters by name.
+// near is a path as somebody types it in the directory where they ran make.
+func near(path string) string {
+	wd, err := os.Getwd()
+	if err != nil || os.Getenv("MAKELEVEL") == "" {
+		return path
+	}
+	if rel, err := filepath.Rel(wd, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+// guide is what to try. pids are those of the processes by name.
 func (l layout) guide(o options, pids map[string]int) string {
 	var b strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -51,6 +63,24 @@ func (l layout) guide(o options, pids map[string]int) string {
 	dig(here.dns, srvName("_x-puppet-ca", here.datacenter), "SRV")
 	say("  The whole zone, as a secondary takes it:")
 	dig(here.dns, zoneName, "AXFR")
+	ctl := shellQuote(near(filepath.Join(filepath.Dir(o.self), "puppetsrvctl")))
+	command := func(format string, args ...any) { say("    "+ctl+" "+format, args...) }
+	say("  The two nodes are one cluster. Each tells what both believe, and takes commands for both:")
+	say("    export PUPPETSRV_SERVER=%s", shellQuote("unix://"+l.socketPath(here)))
+	command("status")
+	command("masters")
+	say("  Move the camaster: both nodes answer the new one at once.")
+	command("camaster set m3.%s --reason drill", zoneName)
+	say("  Give a master no new work for half a minute: every answer has it last. Or end that before:")
+	command("drain m2 --reason drill --for 30s")
+	dig(there.dns, srvName("_x-puppet", here.datacenter), "SRV")
+	command("undrain m2")
+	say("  What happens, as it happens, until Ctrl-C:")
+	command("watch")
+	say("  From another host it is https, with a certificate of the Puppet CA that may write:")
+	remote := fmt.Sprintf("--server https://%v --ssldir %s", there.admin, shellQuote(near(l.sslDir())))
+	command("%s status", remote)
+	command("%s camaster set %s --reason 'the drill is over'", remote, l.camaster)
 	victim := l.masters[1]
 	say("  Kill a master and ask again: within a second every answer has it last. Then start it again:")
 	say("    kill -9 %d    # %s", pids[victim.name], victim.name)
@@ -58,6 +88,10 @@ func (l layout) guide(o options, pids map[string]int) string {
 		say("    dig @%v -p %d +noall +answer %s A    # a stand-in's address", here.dns.Addr(), here.dns.Port(), victim.service)
 	}
 	say("    %s", o.again("-start", victim.name))
+	say("  Kill a node: the other answers for both datacenters, and says that it is dead. Then start it again:")
+	say("    kill -9 %d    # %s", pids[here.name], here.name)
+	command("--server %s cluster", shellQuote("unix://"+l.socketPath(there)))
+	say("    %s", o.again("-start", here.name))
 	if here.metrics.Port() != 0 {
 		say("  The metrics of a node:")
 		say("    curl -s http://%v/metrics | grep coredns_puppetsrv", here.metrics)

@@ -23,8 +23,8 @@ import (
 // machine may be busy.
 const patience = time.Minute
 
-// bin is where TestMain has built the playground and puppetsrv, side by side
-// as `make run` does.
+// bin is where TestMain has built the playground, puppetsrv and puppetsrvctl, side
+// by side as `make run` does.
 var bin string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
@@ -39,7 +39,7 @@ func buildAndRun(m *testing.M) int {
 	bin = dir
 	for _, build := range [][]string{
 		slices.Concat([]string{"build", "-o", dir}, raceFlags, []string{"."}),
-		{"build", "-o", dir, "../../cmd/puppetsrv"},
+		{"build", "-o", dir, "../../cmd/puppetsrv", "../../cmd/puppetsrvctl"},
 	} {
 		if out, err := exec.Command("go", build...).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "go %v: %v\n%s", build, err, out)
@@ -80,13 +80,20 @@ func start(t *testing.T, args ...string) *playground {
 
 func startAt(t *testing.T, dir, base string, args ...string) *playground {
 	t.Helper()
+	return startFrom(t, "", nil, dir, base, args...)
+}
+
+// startFrom is startAt in a working directory, with more in the environment.
+func startFrom(t *testing.T, wd string, env []string, dir, base string, args ...string) *playground {
+	t.Helper()
 	p := &playground{t: t, dir: dir, base: base, exited: make(chan struct{})}
 	p.output.changed = sync.NewCond(&p.output.mu)
 	args = append([]string{"-dir", dir, "-base", base + "0",
-		"-dns-port", "10053", "-master-port", "18140", "-metrics-port", "19153", "-ready-port", "18181"}, args...)
+		"-dns-port", "10053", "-master-port", "18140", "-metrics-port", "19153", "-ready-port", "18181",
+		"-gossip-port", "17946", "-admin-port", "18153"}, args...)
 	p.cmd = exec.Command(filepath.Join(bin, "playground"), args...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
-	p.cmd.Env = environ()
+	p.cmd.Dir, p.cmd.Env = wd, append(environ(), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that a test can press Ctrl-C
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -106,11 +113,12 @@ func startAt(t *testing.T, dir, base string, args ...string) *playground {
 	return p
 }
 
-// environ is this process's without what make has put there.
+// environ is this process's without what make has put there, nor anything for
+// puppetsrvctl.
 func environ() []string {
 	var env []string
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "MAKE") && !strings.HasPrefix(v, "MFLAGS") {
+		if !strings.HasPrefix(v, "MAKE") && !strings.HasPrefix(v, "MFLAGS") && !strings.HasPrefix(v, "PUPPETSRV_") {
 			env = append(env, v)
 		}
 	}
@@ -207,22 +215,26 @@ type state struct {
 	Camaster  string    `json:"camaster"`
 	Dir       string    `json:"dir"`
 	CA        string    `json:"ca"`
+	SSLDir    string    `json:"ssldir"`
+	Operator  string    `json:"operator"`
 	PID       int       `json:"pid"`
 	Processes []process `json:"processes"`
 }
 
 type process struct {
-	Role       string `json:"role"`
-	Name       string `json:"name"`
-	Host       string `json:"host"`
-	Service    string `json:"service"`
-	Datacenter string `json:"datacenter"`
-	Address    string `json:"address"`
-	Metrics    string `json:"metrics"`
-	Ready      string `json:"ready"`
-	CA         bool   `json:"ca"`
-	PID        int    `json:"pid"`
-	Start      string `json:"start"`
+	Role       string   `json:"role"`
+	Name       string   `json:"name"`
+	Host       string   `json:"host"`
+	Service    string   `json:"service"`
+	Datacenter string   `json:"datacenter"`
+	Address    string   `json:"address"`
+	Metrics    string   `json:"metrics"`
+	Ready      string   `json:"ready"`
+	Admin      []string `json:"admin"`
+	Gossip     string   `json:"gossip"`
+	CA         bool     `json:"ca"`
+	PID        int      `json:"pid"`
+	Start      string   `json:"start"`
 }
 
 func (p *playground) state() state {

@@ -8,12 +8,16 @@ import (
 
 const zoneName = "example.net"
 
+// operator is the certname that may write, whose certificate is in the ssldir.
+const operator = "operator." + zoneName
+
 // ports are the same on every node and on every master; the addresses differ.
-type ports struct{ dns, master, metrics, ready uint16 }
+type ports struct{ dns, master, metrics, ready, gossip, admin uint16 }
 
 // layout says what stands where. It is made once and never changes.
 type layout struct {
 	dir         string
+	sockets     string // the directory of the nodes' API sockets; see openSockets
 	targets     string // host or service, as in the Corefile
 	datacenters []string
 	camaster    string // host name
@@ -23,7 +27,8 @@ type layout struct {
 
 type node struct {
 	name, host, datacenter string
-	dns, metrics, ready    netip.AddrPort // port 0: not served
+	dns, gossip, admin     netip.AddrPort
+	metrics, ready         netip.AddrPort // port 0: not served
 }
 
 type master struct {
@@ -49,6 +54,7 @@ func newLayout(o options) (layout, error) {
 	}
 	l := layout{
 		dir:         o.dir,
+		sockets:     o.dir,
 		targets:     o.targets,
 		datacenters: []string{"datacenter1", "datacenter2"},
 		camaster:    "m1." + zoneName,
@@ -58,7 +64,8 @@ func newLayout(o options) (layout, error) {
 		name := fmt.Sprintf("ns%d", n)
 		l.nodes = append(l.nodes, node{
 			name: name, host: name + "." + zoneName, datacenter: datacenter,
-			dns: at(n, o.ports.dns), metrics: at(n, o.ports.metrics), ready: at(n, o.ports.ready),
+			dns: at(n, o.ports.dns), gossip: at(n, o.ports.gossip), admin: at(n, o.ports.admin),
+			metrics: at(n, o.ports.metrics), ready: at(n, o.ports.ready),
 		})
 		for j := range byte(2) {
 			n := byte(i)*2 + j + 1

@@ -1,6 +1,6 @@
 // Command playground runs two datacenters on the loopback of one machine, for
 // somebody who wants to see puppetsrv work before they read about it: two
-// nodes, which are the real puppetsrv binary, and four masters, which are stub
+// nodes, which are the real puppetsrv binary and one cluster, and four masters, which are stub
 // Puppet servers, each a process of its own so that it can be killed.
 //
 // `make run` builds and starts it. It owns its run directory and its
@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -51,16 +52,20 @@ func run(args []string, stdout, stderr io.Writer) error {
 		o     = options{self: self}
 		stop  bool
 		start string
+		gone  string
 		dns   = portFlag{1053, &o.ports.dns}
 		https = portFlag{8140, &o.ports.master}
 		prom  = portFlag{9153, &o.ports.metrics}
 		ready = portFlag{8181, &o.ports.ready}
+		pool  = portFlag{7946, &o.ports.gossip}
+		api   = portFlag{8153, &o.ports.admin}
 	)
 	flags := flag.NewFlagSet("playground", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.dir, "dir", "run", "the run `directory`: made at the start, removed at the end")
 	flags.BoolVar(&stop, "stop", false, "stop the playground of -dir, from another terminal")
 	flags.StringVar(&start, "start", "", "start a killed node or master again: its `name`, from another terminal")
+	flags.StringVar(&gone, "revoke", "", "revoke a certificate, from another terminal: its `certname`, as operator.example.net")
 	flags.StringVar(&o.puppetsrv, "puppetsrv", filepath.Join(filepath.Dir(self), "puppetsrv"), "the puppetsrv `binary` that the nodes run")
 	flags.StringVar(&o.targets, "targets", "host", "`host or service`: which names the SRV answers list")
 	flags.TextVar(&o.base, "base", netip.AddrFrom4([4]byte{127, 0, 0, 0}), "the nodes take .1 and .2, the masters .11 to .14 of this `address`")
@@ -68,6 +73,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	flags.Var(https.init(), "master-port", "the masters' `port`")
 	flags.Var(prom.init(), "metrics-port", "the nodes' Prometheus `port`, 0 for none")
 	flags.Var(ready.init(), "ready-port", "the nodes' readiness `port`, 0 for none")
+	flags.Var(pool.init(), "gossip-port", "the `port` on which the nodes gossip")
+	flags.Var(api.init(), "admin-port", "the `port` of the nodes' API over https")
 	flags.DurationVar(&o.timeout, "timeout", 20*time.Second, "how long each process may take until it answers")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -78,8 +85,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if o.targets != "host" && o.targets != "service" {
 		return fmt.Errorf("-targets %q: must be host or service", o.targets)
 	}
-	if o.ports.dns == 0 || o.ports.master == 0 {
-		return errors.New("-dns-port and -master-port must not be 0")
+	if slices.Contains([]uint16{o.ports.dns, o.ports.master, o.ports.gossip, o.ports.admin}, 0) {
+		return errors.New("-dns-port, -master-port, -gossip-port and -admin-port must not be 0")
 	}
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return fmt.Errorf("run directory: %w", err)
@@ -88,12 +95,14 @@ func run(args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("puppetsrv binary: %w", err)
 	}
 	switch {
-	case stop && start != "":
-		return errors.New("-stop and -start exclude each other")
+	case stop && start != "" || stop && gone != "" || start != "" && gone != "":
+		return errors.New("-stop, -start and -revoke exclude each other")
 	case stop:
 		return askStop(o.dir, stdout)
 	case start != "":
-		return askStart(o.dir, start, stdout)
+		return askFor(o.dir, request{Command: "start", Name: start}, stdout)
+	case gone != "":
+		return askFor(o.dir, request{Command: "revoke", Name: gone}, stdout)
 	}
 	return supervise(o, stdout)
 }

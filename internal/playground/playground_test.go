@@ -48,12 +48,13 @@ func TestPlayground(t *testing.T) {
 	s := p.up()
 
 	t.Run("state", func(t *testing.T) {
-		want := state{Version: 1, Zone: "example.net", Targets: "host", Camaster: "m1.example.net", Dir: p.dir, CA: p.dir + "/ca.pem", PID: p.cmd.Process.Pid}
+		want := state{Version: 1, Zone: "example.net", Targets: "host", Camaster: "m1.example.net", Dir: p.dir, CA: p.dir + "/ssl/certs/ca.pem", SSLDir: p.dir + "/ssl", Operator: "operator.example.net", PID: p.cmd.Process.Pid}
 		for i, name := range []string{"ns1", "ns2"} {
 			at := p.base + fmt.Sprint(i+1)
 			want.Processes = append(want.Processes, process{
 				Role: "node", Name: name, Host: name + ".example.net", Datacenter: "datacenter" + name[2:],
 				Address: at + ":10053", Metrics: at + ":19153", Ready: at + ":18181",
+				Admin: []string{"unix://" + p.dir + "/" + name + ".sock", "https://" + at + ":18153"}, Gossip: at + ":17946",
 			})
 		}
 		for i, datacenter := range []string{"datacenter1", "datacenter1", "datacenter2", "datacenter2"} {
@@ -104,18 +105,6 @@ func TestPlayground(t *testing.T) {
 				if diff := cmp.Diff(want, srv(t, s.process(name).Address, datacenter)); diff != "" {
 					t.Errorf("%s about %s (-want +got):\n%s", name, datacenter, diff)
 				}
-			}
-		}
-	})
-
-	t.Run("what it says to try", func(t *testing.T) {
-		digs := regexp.MustCompile(`dig @(\S+) -p (\d+) \+noall \+answer (\S+) (\S+)`).FindAllStringSubmatch(p.output.String(), -1)
-		if len(digs) < 5 {
-			t.Errorf("%d dig commands, want the SRV of both datacenters, CNAME, CA and AXFR", len(digs))
-		}
-		for _, d := range digs {
-			if n, err := dig(net.JoinHostPort(d[1], d[2]), d[3], d[4]); err != nil || n == 0 {
-				t.Errorf("%s: %d records, %v", d[0], n, err)
 			}
 		}
 	})

@@ -29,6 +29,9 @@ func (l layout) endpoints() []endpoint {
 	for _, n := range l.nodes {
 		add("udp", n.dns, n.name, "-dns-port")
 		add("tcp", n.dns, n.name, "-dns-port")
+		add("udp", n.gossip, n.name, "-gossip-port")
+		add("tcp", n.gossip, n.name, "-gossip-port")
+		add("tcp", n.admin, n.name, "-admin-port")
 		add("tcp", n.metrics, n.name, "-metrics-port")
 		add("tcp", n.ready, n.name, "-ready-port")
 	}

@@ -1,25 +1,49 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 
+	"github.com/puppetsrv/puppetsrv/internal/gossip"
 	"github.com/puppetsrv/puppetsrv/internal/stub"
 )
 
-// prepare writes everything that the processes read.
-func (l layout) prepare() error {
-	ca, err := stub.NewCA("Puppet CA: playground, thrown away at its end")
+// prepare writes everything that the processes read, and returns the CA that it
+// made for them.
+func (l layout) prepare() (*authority, error) {
+	ca, err := newAuthority(l.crlPath())
 	if err != nil {
-		return err
+		return nil, err
+	}
+	gossipKey, err := gossip.Generate()
+	if err != nil {
+		return nil, fmt.Errorf("making the gossip key: %w", err)
 	}
 	files := map[string][]byte{
 		l.caPath():   ca.PEM(),
 		l.zonePath(): []byte(l.zonefile()),
 	}
+	issue := func(cert, key string, o stub.IssueOptions) error {
+		id, err := ca.issue(o)
+		if err == nil {
+			files[cert], files[key] = id.CertPEM, id.KeyPEM
+		}
+		return err
+	}
 	for _, n := range l.nodes {
 		files[l.corefilePath(n)] = []byte(l.corefile(n))
+		files[l.gossipKeyPath(n)] = []byte(base64.StdEncoding.EncodeToString(gossipKey) + "\n")
+		// Their API is asked by address: example.net resolves elsewhere.
+		err := issue(l.certPath(n.name), l.keyPath(n.name), stub.IssueOptions{
+			CommonName: n.host, DNSNames: []string{"localhost"},
+			IPAddresses: []netip.Addr{n.admin.Addr(), netip.AddrFrom4([4]byte{127, 0, 0, 1})},
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	// Every certificate carries every service name, because with `targets
 	// service` any master may stand in for any other, and the camaster's,
@@ -29,19 +53,22 @@ func (l layout) prepare() error {
 		names = append(names, m.service)
 	}
 	for _, m := range l.masters {
-		id, err := ca.Issue(stub.IssueOptions{CommonName: m.host, DNSNames: names})
-		if err != nil {
-			return err
+		if err := issue(l.certPath(m.name), l.keyPath(m.name), stub.IssueOptions{CommonName: m.host, DNSNames: names}); err != nil {
+			return nil, err
 		}
-		files[l.certPath(m)], files[l.keyPath(m)] = id.CertPEM, id.KeyPEM
+	}
+	cert := filepath.Join(l.sslDir(), "certs", operator+".pem")
+	key := filepath.Join(l.sslDir(), "private_keys", operator+".pem")
+	if err := issue(cert, key, stub.IssueOptions{CommonName: operator}); err != nil {
+		return nil, err
 	}
 	for path, content := range files {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return fmt.Errorf("preparing the run directory: %w", err)
+			return nil, fmt.Errorf("preparing the run directory: %w", err)
 		}
 		if err := os.WriteFile(path, content, 0o600); err != nil {
-			return fmt.Errorf("preparing the run directory: %w", err)
+			return nil, fmt.Errorf("preparing the run directory: %w", err)
 		}
 	}
-	return nil
+	return ca, ca.publish()
 }

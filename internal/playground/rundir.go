@@ -112,10 +112,10 @@ func readPid(f *os.File) int {
 // ownNames are the entries of a run directory that a playground makes, but the
 // logs, which may outlive it.
 func ownNames() []string {
-	l, _ := newLayout(options{base: netip.IPv4Unspecified()})
-	names := []string{stateName, stateName + ".tmp", controlName, filepath.Base(l.zonePath()), filepath.Base(l.caPath())}
+	l := anyLayout("")
+	names := []string{stateName, stateName + ".tmp", controlName, socketsName, filepath.Base(l.zonePath()), filepath.Base(l.sslDir())}
 	for _, n := range l.nodes {
-		names = append(names, n.name)
+		names = append(names, n.name, filepath.Base(l.socketPath(n)))
 	}
 	for _, m := range l.masters {
 		names = append(names, m.name)
@@ -123,10 +123,16 @@ func ownNames() []string {
 	return append(names, lockName) // the last to go
 }
 
+// anyLayout has the names that every layout of a run directory has.
+func anyLayout(dir string) layout {
+	l, _ := newLayout(options{dir: dir, base: netip.IPv4Unspecified()})
+	return l
+}
+
 // clear removes what a playground makes but the lock, and the logs of all but
 // the kept names.
 func (r *rundir) clear(keep ...string) error {
-	var errs []error
+	errs := []error{anyLayout(r.dir).removeSockets()}
 	for _, name := range ownNames() {
 		if name == lockName {
 			continue

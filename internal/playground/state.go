@@ -19,7 +19,9 @@ type state struct {
 	Targets  string `json:"targets"`  // host or service
 	Camaster string `json:"camaster"` // host name of the configured camaster
 	Dir      string `json:"dir"`      // the run directory, absolute
-	CA       string `json:"ca"`       // file of the CA certificate that verifies every master
+	CA       string `json:"ca"`       // file of the CA certificate that verifies every master and node
+	SSLDir   string `json:"ssldir"`   // as Puppet's: the certificate, key and CRL of Operator
+	Operator string `json:"operator"` // the certname that may write over https
 	PID      int    `json:"pid"`      // of the playground itself
 	// Processes are the nodes in order, then the masters in order.
 	Processes []processState `json:"processes"`
@@ -37,8 +39,10 @@ type processState struct {
 	Address string `json:"address"`
 	Metrics string `json:"metrics,omitempty"` // a node's Prometheus address
 	Ready   string `json:"ready,omitempty"`   // a node's readiness address
-	Admin   string `json:"admin,omitempty"`   // a node's API, once there is one
-	CA      bool   `json:"ca,omitempty"`      // a master that can be the camaster
+	// Admin is where a node's API listens: unix:///PATH, then https://IP:PORT.
+	Admin  []string `json:"admin,omitempty"`
+	Gossip string   `json:"gossip,omitempty"` // a node's gossip address, UDP and TCP
+	CA     bool     `json:"ca,omitempty"`     // a master that can be the camaster
 	// PID is 0 while the process does not run: it was killed and not started
 	// again.
 	PID int `json:"pid"`
