@@ -1,7 +1,7 @@
 // Command bench measures this plugin on this machine and prints one table: what
 // an answer costs against CoreDNS's own file plugin, how soon a dead master is
-// listed last, what a rebuild takes by size, and whether the answers stay right
-// under load.
+// listed last, what a rebuild takes by size, whether the answers stay right under
+// load, and how soon all nodes of a cluster answer another camaster.
 //
 // Machines differ and are shared, so that what counts are ratios and times
 // against targets, all taken in one run. A missed target is printed, and is an
@@ -35,6 +35,7 @@ var sections = []struct {
 	{"detect", (*bench).detect},
 	{"rebuild", (*bench).rebuild},
 	{"steady", (*bench).steady},
+	{"flips", (*bench).flips},
 }
 
 func main() {
@@ -70,6 +71,7 @@ func run(ctx context.Context, args []string) (code int, err error) {
 	strict := flags.Bool("strict", false, "exit with 1 if a target is missed")
 	keep := flags.Bool("keep", false, "keep the temporary directory with configurations and logs")
 	kills := flags.Int("kills", 50, "how often a master is killed in section detect")
+	flips := flags.Int("flips", 200, "how often the camaster is moved in section flips; a tenth as often over https, a quarter under load")
 	rounds := flags.Int("rounds", 40, "how many rounds are measured in section cpu")
 	profile := flags.Bool("profile", false, "keep the temporary directory, with CPU profiles of the nodes of sections cpu and rebuild")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -86,7 +88,7 @@ func run(ctx context.Context, args []string) (code int, err error) {
 			return 2, fmt.Errorf("unknown section %q: the sections are %s", w, strings.Join(names, ", "))
 		}
 	}
-	if flags.NArg() > 0 || *kills < 1 || *rounds < 1 {
+	if flags.NArg() > 0 || *kills < 1 || *flips < 1 || *rounds < 1 {
 		flags.Usage()
 		return 2, nil
 	}
@@ -108,7 +110,7 @@ func run(ctx context.Context, args []string) (code int, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, runTime)
 	defer cancel()
-	b := &bench{ctx: ctx, dir: dir, binary: binary, kills: *kills, rounds: *rounds, profile: *profile, report: newReport(os.Stdout)}
+	b := &bench{ctx: ctx, dir: dir, binary: binary, kills: *kills, flipCount: *flips, rounds: *rounds, profile: *profile, report: newReport(os.Stdout)}
 	for _, s := range sections {
 		if !slices.Contains(wanted, s.name) {
 			continue
@@ -136,6 +138,7 @@ type bench struct {
 	ctx           context.Context
 	dir, binary   string
 	kills, rounds int
+	flipCount     int // of section flips
 	profile       bool
 	report        *report
 	processes     []*process

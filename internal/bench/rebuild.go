@@ -91,7 +91,7 @@ func (b *bench) plan(masters, datacenters int) (*zone.Plan, error) {
 	}
 	t := &topology.Topology{
 		Local: localPriority, Remote: remotePriority, PuppetDBPort: 8081,
-		CamasterName: "puppet-camaster." + zoneName + ".", Camaster: s.masters[0].host + ".",
+		CamasterName: camasterName, Camaster: s.masters[0].host + ".",
 	}
 	for i := range datacenters {
 		name := fmt.Sprintf("datacenter%d", i+1)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,9 @@ var (
 	nodeAddress   = netip.AddrFrom4([4]byte{127, 3, 2, 1})
 	masterAddress = netip.AddrFrom4([4]byte{127, 3, 16, 1})
 )
+
+// camasterName is the CNAME.
+const camasterName = "puppet-camaster." + zoneName + "."
 
 // site is a layout of masters and what the nodes are told of it. Its files
 // stand in a directory of its own.
@@ -91,6 +95,7 @@ type nodeOptions struct {
 	file     string // not this plugin but CoreDNS's file serves, with this zone file
 	ttl      int    // 0: the default
 	bare     bool   // nothing but prometheus in the chain
+	member   *member
 	env      []string
 }
 
@@ -107,6 +112,9 @@ func (s *site) zonefile() string {
 	}
 	return b.String()
 }
+
+// state is the directory of a node's durable state.
+func (s *site) state(n *node) string { return filepath.Join(s.dir, "state-"+n.name) }
 
 // write makes the node's Corefile. prometheus stands in every one of them,
 // because that is how servers are run.
@@ -147,10 +155,13 @@ func (s *site) write(n *node, o nodeOptions) error {
 	}
 	if o.probeOff {
 		b.WriteString("        probe off\n")
-	} else {
+	}
+	if o.member != nil {
+		b.WriteString(o.member.properties())
+	} else if !o.probeOff {
 		fmt.Fprintf(&b, "        tls %s\n", filepath.Join(s.dir, "ca.pem"))
 	}
-	fmt.Fprintf(&b, "        state %s\n    }\n}\n", filepath.Join(s.dir, "state-"+n.name))
+	fmt.Fprintf(&b, "        state %s\n    }\n}\n", s.state(n))
 	return os.WriteFile(n.corefile, []byte(b.String()), 0o644)
 }
 
@@ -158,14 +169,19 @@ func (s *site) write(n *node, o nodeOptions) error {
 // with probes, until every master was looked at once.
 func (b *bench) startNode(s *site, name string, address netip.Addr, o nodeOptions) (*node, error) {
 	n := &node{process: &process{name: name}, corefile: filepath.Join(s.dir, name+".Corefile")}
+	var taken []uint16
+	if o.member != nil {
+		taken = []uint16{o.member.gossip.Port(), o.member.api.Port()}
+	}
 	for _, at := range []*netip.AddrPort{&n.dns, &n.metrics, &n.ready, &n.pprof} {
-		for at.Port() == 0 || at != &n.dns && at.Port() == n.dns.Port() {
+		for at.Port() == 0 || slices.Contains(taken, at.Port()) {
 			port, err := freePort(address)
 			if err != nil {
 				return nil, err
 			}
 			*at = netip.AddrPortFrom(address, port)
 		}
+		taken = append(taken, at.Port())
 	}
 	if err := s.write(n, o); err != nil {
 		return nil, fmt.Errorf("writing the configuration of %s: %w", name, err)

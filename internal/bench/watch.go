@@ -122,3 +122,26 @@ func addressed(ok func(net.IP) bool) func(*dns.Msg) bool {
 		return isA && ok(a.A)
 	}
 }
+
+// aliased matches an alias of target, with an address.
+func aliased(target string) func(*dns.Msg) bool {
+	return func(m *dns.Msg) bool {
+		if len(m.Answer) != 2 {
+			return false
+		}
+		alias, isAlias := m.Answer[0].(*dns.CNAME)
+		_, isA := m.Answer[1].(*dns.A)
+		return isAlias && isA && alias.Target == target
+	}
+}
+
+// alone matches one target and no other.
+func alone(target string) func(*dns.Msg) bool {
+	return func(m *dns.Msg) bool {
+		if len(m.Answer) != 1 {
+			return false
+		}
+		srv, ok := m.Answer[0].(*dns.SRV)
+		return ok && srv.Target == target
+	}
+}
