@@ -23,7 +23,7 @@ const (
 // callTimeout is how long a live member is waited for.
 const callTimeout = 3 * time.Second
 
-// call asks a member to do something. Only nodes may.
+// call asks a member to do something. Only nodes may, but for opVersion.
 type call struct {
 	ID   uint64    `json:"id"`
 	From string    `json:"from"`
@@ -51,6 +51,7 @@ type Answer struct {
 	Err   error
 	After time.Duration
 	body  json.RawMessage
+	who   string // the certname that sealed it
 }
 
 // errNoAnswer is the outcome of a call that was not answered in time.
@@ -78,8 +79,13 @@ type waiter struct {
 }
 
 type waiting struct {
-	reply chan reply
+	reply chan sealedReply
 	node  bool // only a node's counts
+}
+
+type sealedReply struct {
+	reply
+	who string
 }
 
 func newCalls() *calls {
@@ -112,7 +118,7 @@ func (c *Cluster) ask(members []gossip.Member, node bool, build func(id uint64, 
 			continue
 		}
 		w := waiter{rand.Uint64() | 1, m.Name}
-		ch := make(chan reply, 1)
+		ch := make(chan sealedReply, 1)
 		cs.waiting[w] = waiting{ch, node}
 		all.Add(1)
 		cs.done.Go(func() {
@@ -124,7 +130,7 @@ func (c *Cluster) ask(members []gossip.Member, node bool, build func(id uint64, 
 			if err == nil {
 				err = c.send(ctx, m.Name, msg)
 			}
-			var r reply
+			var r sealedReply
 			if err == nil {
 				select {
 				case r = <-ch:
@@ -135,7 +141,7 @@ func (c *Cluster) ask(members []gossip.Member, node bool, build func(id uint64, 
 			if err == nil && r.Error != "" {
 				err = errors.New(r.Error)
 			}
-			a.Err, a.After, a.body = err, time.Since(start), r.Body
+			a.Err, a.After, a.body, a.who = err, time.Since(start), r.Body, r.who
 			cs.mu.Lock()
 			delete(cs.waiting, w)
 			cs.mu.Unlock()
@@ -229,7 +235,7 @@ func (c *Cluster) takeReply(s *trust.Sealed) {
 		return
 	}
 	select {
-	case w.reply <- r:
+	case w.reply <- sealedReply{r, who}:
 	default: // twice
 	}
 }
@@ -239,7 +245,12 @@ const skew = 10 * time.Minute
 
 // call asks all other known members, masters too.
 func (c *Cluster) call(op string, arg []byte) <-chan Answer {
-	return c.ask(c.knownMembers(), false, func(id uint64, to string) (*message, error) {
+	return c.callThese(c.knownMembers(), false, op, arg)
+}
+
+// callThese asks some members; with node only a node's answer counts.
+func (c *Cluster) callThese(members []gossip.Member, node bool, op string, arg []byte) <-chan Answer {
+	return c.ask(members, node, func(id uint64, to string) (*message, error) {
 		c.calls.mu.Lock()
 		c.calls.seq++
 		seq := c.calls.seq
@@ -254,6 +265,9 @@ func (c *Cluster) call(op string, arg []byte) <-chan Answer {
 func (c *Cluster) takeCall(s *trust.Sealed) {
 	var cl call
 	who, err := c.open(kindCall, s, &cl, func(who string) error {
+		if cl.Op == opVersion {
+			return c.speaksFor(who, cl.From)
+		}
 		if !c.policy.Load().Signers(who) {
 			return fmt.Errorf("%s is no node: `admin_allow sign %s` would make it one", who, who)
 		}
@@ -279,7 +293,7 @@ func (c *Cluster) takeCall(s *trust.Sealed) {
 		}
 		return
 	}
-	if cl.Op != opListKeys {
+	if cl.Op != opListKeys && cl.Op != opVersion {
 		c.cfg.Log.Infof("Cluster: %s asks for %s %s", who, cl.Op, about(cl.Op, cl.Arg))
 	}
 	c.calls.mu.Lock()
@@ -288,8 +302,8 @@ func (c *Cluster) takeCall(s *trust.Sealed) {
 		return
 	}
 	c.calls.done.Go(func() { // it writes a file
-		keys, err := c.operate(cl.Op, cl.Arg)
-		c.replyTo(cl.From, cl.ID, keys, err)
+		body, err := c.operate(c.ctx, cl.Op, cl.Arg)
+		c.replyTo(cl.From, cl.ID, body, err)
 	})
 }
 

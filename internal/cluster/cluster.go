@@ -75,6 +75,9 @@ type Config struct {
 	// Conflict is called for each register entry that turns out to have won against
 	// one that its writer did not know. It must not block. It may be nil.
 	Conflict func(winner register.Entry, unknown []register.Entry)
+	// Operate does what a node asks this member for by Ask. It may take as long as a
+	// caller waits, three seconds. nil: nothing can be asked for.
+	Operate func(ctx context.Context, op string, arg []byte) (any, error)
 	// Beat is the time between two signs of life of an observer; 0: 5 s.
 	Beat time.Duration
 }

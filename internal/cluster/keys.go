@@ -15,7 +15,7 @@ import (
 // ErrNotEncrypted is returned where there is no key ring.
 var ErrNotEncrypted = errors.New("gossip is not encrypted here: there are no keys; write `gossip ... key FILE`")
 
-// Operations of calls, all on key rings. Each is idempotent.
+// Operations of calls on key rings. Each is idempotent.
 const (
 	opListKeys  = "list-keys"
 	opAddKey    = "add-key"    // the argument is the key
@@ -32,7 +32,7 @@ type NodeKeys struct {
 
 // Keys returns the key rings of all known members, by name.
 func (c *Cluster) Keys(ctx context.Context) ([]NodeKeys, error) {
-	own, err := c.operate(opListKeys, nil)
+	own, err := c.operateRing(opListKeys, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (c *Cluster) UseKey(ctx context.Context, id string) ([]Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.operate(opUseKey, []byte(id)); err != nil {
+	if _, err := c.operateRing(opUseKey, []byte(id)); err != nil {
 		return nil, err
 	}
 	return c.collect(c.call(opUseKey, []byte(id))), nil
@@ -96,7 +96,7 @@ func (c *Cluster) RemoveKey(ctx context.Context, id string) ([]Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.operate(opRemoveKey, []byte(id)); err != nil {
+	if _, err := c.operateRing(opRemoveKey, []byte(id)); err != nil {
 		return nil, err
 	}
 	return c.collect(c.call(opRemoveKey, []byte(id))), nil
@@ -136,8 +136,8 @@ func (c *Cluster) collect(answers <-chan Answer) []Answer {
 	return all
 }
 
-// operate does op on the own ring and returns what is then in it.
-func (c *Cluster) operate(op string, arg []byte) ([]gossip.Key, error) {
+// operateRing does op on the own ring and returns what is then in it.
+func (c *Cluster) operateRing(op string, arg []byte) ([]gossip.Key, error) {
 	if !c.Encrypted() {
 		return nil, ErrNotEncrypted
 	}
@@ -151,8 +151,6 @@ func (c *Cluster) operate(op string, arg []byte) ([]gossip.Key, error) {
 		err = ring.Use(string(arg))
 	case opRemoveKey:
 		err = ring.Remove(string(arg))
-	default:
-		err = fmt.Errorf("%.100q is nothing that this release can do", op)
 	}
 	return ring.Keys(), err
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/puppetsrv/puppetsrv/internal/evidence"
 	"github.com/puppetsrv/puppetsrv/internal/health"
 	"github.com/puppetsrv/puppetsrv/internal/trust"
 )
@@ -40,6 +41,8 @@ type Report struct {
 	Version  string               `json:"version,omitempty"` // of the register that Camaster is from
 	// Problems are what a person should look at on that member, one line each.
 	Problems []string `json:"problems,omitempty"`
+	// Member is what a master says of its own host.
+	Member *evidence.Evidence `json:"member,omitempty"`
 	// Announce is set by a master that makes itself known.
 	Announce *Announcement `json:"announce,omitempty"`
 }
@@ -226,6 +229,9 @@ func (c *Cluster) openReport(s *trust.Sealed) (r *Report, signer string, err err
 	}
 	if r.Role != RoleNode { // a master has no say in verdicts, answers and serials
 		r.Masters, r.Zones, r.Camaster, r.Version = nil, nil, "", ""
+	}
+	if who != r.Observer { // only the host itself can know
+		r.Member = nil
 	}
 	return r, who, nil
 }

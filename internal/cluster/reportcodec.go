@@ -14,8 +14,9 @@ import (
 const (
 	maxReport   = 8 << 20 // bytes, inflated
 	maxObserved = 10000
-	maxListed   = 32   // addresses, and problems
-	maxText     = 1024 // bytes of any text in it
+	maxListed   = 32       // addresses, and problems
+	maxText     = 1024     // bytes of any text in it
+	maxMember   = 64 << 10 // bytes of what a member says of its host, as JSON
 )
 
 func deflate(r *Report) ([]byte, error) {
@@ -66,6 +67,11 @@ func (r *Report) check() error {
 	if a := r.Announce; a != nil {
 		texts = append(texts, a.Host, a.Datacenter)
 		addresses = len(a.Addresses)
+	}
+	if r.Member != nil {
+		if data, err := json.Marshal(r.Member); err != nil || len(data) > maxMember {
+			return fmt.Errorf("what it says of its host has %d bytes: at most %d (%v)", len(data), maxMember, err)
+		}
 	}
 	switch {
 	case len(r.Masters) > maxObserved || len(r.Zones) > maxObserved || len(r.DNS) > maxListed || len(r.Problems) > maxListed || addresses > maxListed:

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/puppetsrv/puppetsrv/internal/camaster"
 	"github.com/puppetsrv/puppetsrv/internal/cluster"
 	"github.com/puppetsrv/puppetsrv/internal/health"
 	"github.com/puppetsrv/puppetsrv/internal/register"
@@ -17,15 +18,9 @@ import (
 )
 
 // Keys of registers, and their values.
-const camasterKey = "camaster"
+const camasterKey = camaster.Key
 
 func drainKey(host string) string { return register.DrainPrefix + host }
-
-// camasterValue is the value of the camaster's register.
-type camasterValue struct {
-	Host string `json:"host"` // with a final dot
-	From string `json:"from"` // what the writer served before
-}
 
 // drainValue is the value of a drain's register. It is never removed: an undrain
 // is a write too.
@@ -167,14 +162,7 @@ func (p *picture) vote() {
 
 // camasterOf is who the register says is camaster, "" if nothing was written.
 func camasterOf(s register.State) string {
-	e, ok := s.Get(camasterKey)
-	if !ok {
-		return ""
-	}
-	var v camasterValue
-	if json.Unmarshal(e.Value, &v) != nil {
-		return ""
-	}
+	v, _, _ := camaster.Of(s)
 	return v.Host
 }
 
