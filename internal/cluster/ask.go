@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,9 +12,23 @@ import (
 	"github.com/puppetsrv/puppetsrv/internal/register"
 )
 
-// opVersion asks for the version of a register, whose key is the argument. Masters may
-// ask it too: that is how one that has just started learns what it has missed.
-const opVersion = "version"
+// What masters may ask too.
+const (
+	// opVersion asks for the version of a register, whose key is the argument: that is
+	// how a master that has just started learns what it has missed.
+	opVersion = "version"
+	// opHeld asks which report of the asking member is held.
+	opHeld = "held"
+)
+
+// forAll reports whether any member may ask for it.
+func forAll(op string) bool { return op == opVersion || op == opHeld }
+
+// heldReport is the answer to opHeld.
+type heldReport struct {
+	Boot uint64 `json:"boot"`
+	Seq  uint64 `json:"seq"`
+}
 
 // Standing is what one node says of a register.
 type Standing struct {
@@ -28,10 +43,7 @@ type Standing struct {
 // at most. Who says in gossip that it is a node is asked, and who proves it is heard.
 func (c *Cluster) Versions(ctx context.Context, key string) []Standing {
 	var all []Standing
-	nodes := slices.DeleteFunc(c.members(), func(m gossip.Member) bool {
-		return m.Name == c.cfg.Name || m.Status == gossip.Left || decodeMeta(m.Meta) != RoleNode
-	})
-	answers := c.callThese(nodes, true, opVersion, []byte(key))
+	answers := c.callThese(c.sayNode(), true, opVersion, []byte(key))
 	for {
 		select {
 		case a, ok := <-answers:
@@ -46,6 +58,41 @@ func (c *Cluster) Versions(ctx context.Context, key string) []Standing {
 			all = append(all, s)
 		case <-ctx.Done():
 			return all
+		}
+	}
+}
+
+// sayNode are the others that say that they are nodes.
+func (c *Cluster) sayNode() []gossip.Member {
+	return slices.DeleteFunc(c.members(), func(m gossip.Member) bool {
+		return m.Name == c.cfg.Name || m.Status == gossip.Left || decodeMeta(m.Meta) != RoleNode
+	})
+}
+
+// Delivered says which living nodes do not hold this member's newest report yet. It
+// takes three seconds at most.
+func (c *Cluster) Delivered(ctx context.Context) (missing []string) {
+	c.reports.mu.Lock()
+	boot, seq := c.reports.own.Boot, c.reports.own.Seq
+	c.reports.mu.Unlock()
+	nodes := slices.DeleteFunc(c.sayNode(), func(m gossip.Member) bool { return m.Status != gossip.Alive })
+	waiting := make(map[string]bool)
+	for _, m := range nodes {
+		waiting[m.Name] = true
+	}
+	answers := c.callThese(nodes, true, opHeld, nil)
+	for {
+		select {
+		case a, ok := <-answers:
+			if !ok {
+				return slices.Sorted(maps.Keys(waiting))
+			}
+			var h heldReport
+			if a.Err == nil && json.Unmarshal(a.body, &h) == nil && (h.Boot > boot || h.Boot == boot && h.Seq >= seq) {
+				delete(waiting, a.Name)
+			}
+		case <-ctx.Done():
+			return slices.Sorted(maps.Keys(waiting))
 		}
 	}
 }
@@ -67,11 +114,18 @@ func (c *Cluster) Ask(ctx context.Context, member, op string, arg []byte) (json.
 	}
 }
 
-// operate does what was asked for.
-func (c *Cluster) operate(ctx context.Context, op string, arg []byte) (any, error) {
+// operate does what a member asked for.
+func (c *Cluster) operate(ctx context.Context, from, op string, arg []byte) (any, error) {
 	switch op {
 	case opVersion:
 		return c.Registers().Version(string(arg)), nil
+	case opHeld:
+		c.reports.mu.Lock()
+		defer c.reports.mu.Unlock()
+		if h := c.reports.held[from]; h != nil {
+			return heldReport{h.report.Boot, h.report.Seq}, nil
+		}
+		return heldReport{}, nil
 	case opListKeys, opAddKey, opUseKey, opRemoveKey:
 		return c.operateRing(op, arg)
 	}

@@ -122,3 +122,26 @@ func TestEvidenceTravels(t *testing.T) {
 		}
 	})
 }
+
+// A master can wait until every living node has what it said last.
+func TestDelivered(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, s *site) {
+		m := s.start("m1.example.net")
+		s.knownToAll("m1.example.net")
+		m.Publish(cluster.Report{Member: &evidence.Evidence{Drain: &evidence.Drain{Reason: "restart"}}})
+		s.until("both have it", 10*time.Second, func() bool { return len(m.Delivered(t.Context())) == 0 })
+		for _, name := range []string{"ns1.example.net", "ns2.example.net"} {
+			for _, p := range s.nodes[name].Peers() {
+				if p.Name == "m1.example.net" && p.Report.Member.Drain == nil {
+					t.Errorf("%s does not have it", name)
+				}
+			}
+		}
+		s.network.Partition(addrs(s, "ns2.example.net"))
+		m.Publish(cluster.Report{Member: &evidence.Evidence{}})
+		s.until("one of them has it", 10*time.Second, func() bool {
+			missing := m.Delivered(t.Context())
+			return len(missing) == 1 && missing[0] == "ns2.example.net"
+		})
+	})
+}

@@ -23,7 +23,7 @@ const (
 // callTimeout is how long a live member is waited for.
 const callTimeout = 3 * time.Second
 
-// call asks a member to do something. Only nodes may, but for opVersion.
+// call asks a member to do something. Only nodes may, but for what forAll says.
 type call struct {
 	ID   uint64    `json:"id"`
 	From string    `json:"from"`
@@ -265,7 +265,7 @@ func (c *Cluster) callThese(members []gossip.Member, node bool, op string, arg [
 func (c *Cluster) takeCall(s *trust.Sealed) {
 	var cl call
 	who, err := c.open(kindCall, s, &cl, func(who string) error {
-		if cl.Op == opVersion {
+		if forAll(cl.Op) {
 			return c.speaksFor(who, cl.From)
 		}
 		if !c.policy.Load().Signers(who) {
@@ -293,7 +293,7 @@ func (c *Cluster) takeCall(s *trust.Sealed) {
 		}
 		return
 	}
-	if cl.Op != opListKeys && cl.Op != opVersion {
+	if cl.Op != opListKeys && !forAll(cl.Op) {
 		c.cfg.Log.Infof("Cluster: %s asks for %s %s", who, cl.Op, about(cl.Op, cl.Arg))
 	}
 	c.calls.mu.Lock()
@@ -302,7 +302,7 @@ func (c *Cluster) takeCall(s *trust.Sealed) {
 		return
 	}
 	c.calls.done.Go(func() { // it writes a file
-		body, err := c.operate(c.ctx, cl.Op, cl.Arg)
+		body, err := c.operate(c.ctx, cl.From, cl.Op, cl.Arg)
 		c.replyTo(cl.From, cl.ID, body, err)
 	})
 }

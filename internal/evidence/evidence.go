@@ -7,6 +7,9 @@ import "time"
 // Evidence is one look at a host. Times are by the host's clock. What is nil does not
 // exist there; what could not be looked at has an Error.
 type Evidence struct {
+	// Drain is the host's own wish to get no new work, as before a restart. Unlike an
+	// operator's it is no register: it ends with the member's life.
+	Drain        *Drain        `json:"drain,omitempty"`
 	Puppetserver Puppetserver  `json:"puppetserver"`
 	Code         []Environment `json:"code,omitempty"` // sorted by name
 	Certificate  *Certificate  `json:"certificate,omitempty"`
@@ -15,6 +18,26 @@ type Evidence struct {
 	PostgreSQL   *PostgreSQL   `json:"postgresql,omitempty"`
 	PuppetDB     *PuppetDB     `json:"puppetdb,omitempty"`
 	Role         *Role         `json:"role,omitempty"` // nil on a host that cannot be camaster
+}
+
+// Drain is a wish to get no new work.
+type Drain struct {
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until,omitzero"` // zero: until it is undrained
+}
+
+// Unfit says why a host should get no new work, as it says itself; "" if it should.
+func (e *Evidence) Unfit(now time.Time) string {
+	switch p := &e.Puppetserver; {
+	case e.Drain != nil && (e.Drain.Until.IsZero() || now.Before(e.Drain.Until)):
+		return "drained by its member: " + e.Drain.Reason
+	case p.State == "stopping":
+		return "its puppetserver is stopping"
+	case p.Compiles != nil && !*p.Compiles:
+		return "it cannot compile: " + p.CompileDetail
+	}
+	return ""
 }
 
 // Puppetserver is what puppetserver says on this host.
