@@ -7,9 +7,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"net/netip"
@@ -20,7 +22,8 @@ import (
 
 // CA is a certificate authority as `puppetserver ca setup` makes one: a
 // self-signed root whose issued certificates are good for both ends of a
-// connection. Its key lives in memory only. It is safe for concurrent use.
+// connection. Its key lives in memory only, until NewCADir writes it to a cadir, which
+// then counts on. It is safe for concurrent use.
 type CA struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -30,6 +33,8 @@ type CA struct {
 	serial  int64 // of the certificate issued last; Puppet's CA counts from 1 too
 	lists   int64 // CRLs signed
 	revoked []x509.RevocationListEntry
+	issued  []*x509.Certificate
+	onDisk  string // the cadir that has taken over; "" while none has
 }
 
 // IssueOptions says what a certificate is for.
@@ -45,6 +50,9 @@ type IssueOptions struct {
 	// Times in the past or the future are allowed: they are what a test of
 	// expiry asks for.
 	NotBefore, NotAfter time.Time
+	// CLIAuth adds pp_cli_auth = true, as the certificate of the CA's own host has it:
+	// auth.conf lets such a one sign and revoke.
+	CLIAuth bool
 }
 
 // Identity is a certificate with its key.
@@ -128,10 +136,18 @@ func (ca *CA) Issue(o IssueOptions) (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the key of %q: %w", o.CommonName, err)
 	}
-	ca.mu.Lock()
-	ca.serial++
-	serial := ca.serial
-	ca.mu.Unlock()
+	var extensions []pkix.Extension
+	if o.CLIAuth {
+		value, err := asn1.MarshalWithParams("true", "utf8")
+		if err != nil {
+			return nil, fmt.Errorf("encoding pp_cli_auth of %q: %w", o.CommonName, err)
+		}
+		extensions = append(extensions, pkix.Extension{Id: cliAuth, Value: value})
+	}
+	serial, err := ca.nextSerial()
+	if err != nil {
+		return nil, fmt.Errorf("issuing a certificate for %q: %w", o.CommonName, err)
+	}
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(serial),
 		Subject:               pkix.Name{CommonName: o.CommonName},
@@ -142,6 +158,7 @@ func (ca *CA) Issue(o IssueOptions) (*Identity, error) {
 		BasicConstraintsValid: true,
 		DNSNames:              names,
 		IPAddresses:           addresses,
+		ExtraExtensions:       extensions,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
 	if err != nil {
@@ -158,10 +175,81 @@ func (ca *CA) Issue(o IssueOptions) (*Identity, error) {
 	if id.Certificate, err = tls.X509KeyPair(id.CertPEM, id.KeyPEM); err != nil {
 		return nil, fmt.Errorf("pairing certificate and key of %q: %w", o.CommonName, err)
 	}
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	ca.issued = append(ca.issued, id.Certificate.Leaf)
 	return id, nil
 }
 
-// Revoke puts certificates on the CA's list; see CRL.
+func (ca *CA) nextSerial() (int64, error) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	if ca.onDisk != "" {
+		return 0, ca.gone()
+	}
+	ca.serial++
+	return ca.serial, nil
+}
+
+func (ca *CA) gone() error {
+	return fmt.Errorf("the CA is in %s now, which counts its numbers: submit a request there", ca.onDisk)
+}
+
+// caFile is one of those that make a cadir.
+type caFile struct {
+	name    string
+	content []byte
+	mode    fs.FileMode
+}
+
+// handOver returns what makes a cadir of the CA, and has it issue nothing more.
+func (ca *CA) handOver(path string) ([]caFile, error) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	if ca.onDisk != "" {
+		return nil, ca.gone()
+	}
+	key, err := x509.MarshalECPrivateKey(ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the CA's key: %w", err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(ca.key.Public())
+	if err != nil {
+		return nil, fmt.Errorf("encoding the CA's key: %w", err)
+	}
+	crl, err := ca.sign()
+	if err != nil {
+		return nil, err
+	}
+	infra, err := ca.sign()
+	if err != nil {
+		return nil, err
+	}
+	inventory := inventoryLine(ca.cert)
+	files := []caFile{
+		{caKeyName, encode("EC PRIVATE KEY", key), privateMode},
+		{caPubName, encode("PUBLIC KEY", public), publicMode},
+		{caCertName, ca.pem, publicMode},
+		{caCRLName, crl, publicMode},
+		{infraCRLName, infra, publicMode},
+		{infraListName, nil, publicMode},
+		{infraSerials, nil, publicMode},
+		{serialName, formatSerial(ca.serial + 1), publicMode},
+	}
+	for _, c := range ca.issued {
+		if !certname.MatchString(c.Subject.CommonName) {
+			return nil, fmt.Errorf("making a cadir: %q is no certname", c.Subject.CommonName)
+		}
+		inventory = append(inventory, inventoryLine(c)...)
+		// A later one of the same name replaces an earlier one.
+		files = append(files, caFile{signedName + "/" + c.Subject.CommonName + ".pem", encode("CERTIFICATE", c.Raw), publicMode})
+	}
+	ca.onDisk = path
+	return append(files, caFile{inventoryName, inventory, publicMode}), nil
+}
+
+// Revoke puts certificates on the CA's list; see CRL. Once the CA is in a cadir it is
+// that one's Revoke that counts.
 func (ca *CA) Revoke(serials ...*big.Int) {
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
@@ -175,6 +263,14 @@ func (ca *CA) Revoke(serials ...*big.Int) {
 func (ca *CA) CRL() ([]byte, error) {
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
+	if ca.onDisk != "" {
+		return nil, ca.gone()
+	}
+	return ca.sign()
+}
+
+// sign signs the next CRL. Who calls it holds mu.
+func (ca *CA) sign() ([]byte, error) {
 	ca.lists++
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 		Number:                    big.NewInt(ca.lists),

@@ -55,10 +55,15 @@ func start(t *testing.T, ca *stub.CA) *stub.Master {
 // client verifies the master for its name, as an agent does.
 func client(t *testing.T, ca *stub.CA, m *stub.Master) *http.Client {
 	t.Helper()
+	return clientTo(t, ca, m.Addr().String())
+}
+
+func clientTo(t *testing.T, ca *stub.CA, addr string) *http.Client {
+	t.Helper()
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), ServerName: name, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, m.Addr().String())
+			return new(net.Dialer).DialContext(ctx, network, addr)
 		},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
