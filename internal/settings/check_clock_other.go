@@ -1,0 +1,5 @@
+//go:build !linux
+
+package settings
+
+func checkClock() []Finding { return nil }

@@ -1,0 +1,25 @@
+package settings
+
+// Keys are all that a file may have, with their paths, as the reader asks for them.
+func Keys(data []byte, host Host) ([]string, error) {
+	r := &reader{file: "keys"}
+	r.settings(r.document(data), host)
+	return r.known, r.err()
+}
+
+// What Check decides by.
+var (
+	JudgePuppetserver = judgePuppetserver
+	JudgePuppetDB     = judgePuppetDB
+	JudgePostgreSQL   = judgePostgreSQL
+	JudgeCRL          = judgeCRL
+	JudgeKey          = judgeKey
+	JudgeWritable     = judgeWritable
+	JudgeJavaArgs     = judgeJavaArgs
+	JudgeMigrate      = judgeMigrate
+	JudgeClock        = judgeClock
+	ServiceOn         = serviceOn
+)
+
+// JudgeCertificate is (*Settings).judgeCertificate.
+var JudgeCertificate = (*Settings).judgeCertificate
