@@ -65,6 +65,8 @@ type Master struct {
 	Verdicts    []Verdict    `json:"verdicts"` // by datacenter, in the order of the Corefile
 	Evidence    []Evidence   `json:"evidence"` // by observer, sorted by name
 	Certificate *Certificate `json:"certificate,omitempty"`
+	// Member is the member on its host, if one was ever heard.
+	Member *MasterMember `json:"member,omitempty"`
 }
 
 // Verdict is what holds for the agents of one datacenter.
@@ -119,6 +121,9 @@ type Camaster struct {
 	Actor   string    `json:"actor,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	Forced  bool      `json:"forced,omitempty"`
+	Kind    Kind      `json:"kind,omitempty"`
+	// Handover is who is to be the next one: Host's role is closed meanwhile.
+	Handover string `json:"handover,omitempty"`
 	// Conflicts are the writes that this one won against without knowing them.
 	Conflicts []Write `json:"conflicts,omitempty"`
 }
@@ -136,7 +141,12 @@ type Write struct {
 	Actor   string    `json:"actor"` // who: a certname, or local:USER
 	Reason  string    `json:"reason"`
 	Forced  bool      `json:"forced,omitempty"`
-	Current bool      `json:"current,omitempty"` // it is the newest of its key
+	Kind    Kind      `json:"kind,omitempty"` // of a camaster
+	// Handover is to whom a camaster hands over.
+	Handover string `json:"handover,omitempty"`
+	// Accepted is the loss of data that its actor accepted, for people.
+	Accepted string `json:"accepted,omitempty"`
+	Current  bool   `json:"current,omitempty"` // it is the newest of its key
 	// Conflict holds the versions of older writes of this key that this one's
 	// writer did not know.
 	Conflict []string `json:"conflict,omitempty"`
@@ -168,6 +178,13 @@ type SetCamaster struct {
 	// whatever a side that cannot be seen has written meanwhile.
 	Force bool `json:"force,omitempty"`
 	Wait  Wait `json:"wait,omitempty"` // default all
+	// Kind is what the write is part of. With handover Host is the camaster that there
+	// is; with switchover Host is whom it hands over to.
+	Kind Kind `json:"kind,omitempty"`
+	// Handover is who is to be the next camaster, with that kind only.
+	Handover string `json:"handover,omitempty"`
+	// AcceptDataLoss passes over the rules by which data may be lost. Force does not.
+	AcceptDataLoss bool `json:"accept_data_loss,omitempty"`
 }
 
 // SetDrain is the body of PUT /v1/drains/HOST.

@@ -37,15 +37,16 @@ func operations(t *testing.T) []operation {
 		"PUT /v1/camaster":      `{"host": "m3.example.net", "reason": "drill", "expect": "0"}`,
 		"PUT /v1/drains/{host}": `{"reason": "drill"}`,
 	}
+	queries := map[string]string{"GET /v1/plan": "?kind=failover&to=m3.example.net"}
 	var all []operation
 	for path, methods := range doc.Paths {
 		for m := range methods {
 			m = strings.ToUpper(m)
 			filled := strings.NewReplacer("{host}", "m3.example.net", "{id}", "0123abcd", "{datacenter}", "datacenter1").Replace(path)
-			all = append(all, operation{m, filled, bodies[m+" "+path]})
+			all = append(all, operation{m, filled + queries[m+" "+path], bodies[m+" "+path]})
 		}
 	}
-	if len(all) < 15 {
+	if len(all) < 18 {
 		t.Fatalf("openapi.json has %d operations only", len(all))
 	}
 	return all

@@ -8,17 +8,25 @@ import "context"
 type Backend interface {
 	Status() Status
 	Masters() []Master
+	// Master returns one of them by its host name, without a final dot.
+	Master(host string) (Master, error)
 	Zones() []Zone
 	Camaster() Camaster
 	// History returns the writes of a key, of all keys if it is "", the newest first.
 	History(key string) []Write
 	Cluster() Cluster
+	// Plan says what a failover or switchover to a host would do.
+	Plan(kind Kind, to string) (Plan, error)
 
 	// SetCamaster, Drain and Undrain write a register in actor's name. They return
 	// when what is to be waited for has come, or ctx ends.
 	SetCamaster(ctx context.Context, actor string, set SetCamaster) (Result, error)
 	Drain(ctx context.Context, actor, host string, set SetDrain) (Result, error)
 	Undrain(ctx context.Context, actor, host, reason string) (Result, error)
+
+	// Rejoin asks the member on a host to make it a standby. It returns when the member
+	// has begun, and not when it is done.
+	Rejoin(ctx context.Context, actor, host string) (Rejoin, error)
 
 	Keys(ctx context.Context) (Keys, error)
 	AddKey(ctx context.Context, actor string) (KeyResult, error)

@@ -136,6 +136,21 @@ func (c *Client) Masters(ctx context.Context) ([]Master, error) {
 	return m.Masters, err
 }
 
+// Master returns one Puppet server.
+func (c *Client) Master(ctx context.Context, host string) (Master, error) {
+	return call[Master](ctx, c, http.MethodGet, "/v1/masters/"+url.PathEscape(host), nil)
+}
+
+// Plan says what a failover or switchover to a host would do.
+func (c *Client) Plan(ctx context.Context, kind Kind, to string) (Plan, error) {
+	return call[Plan](ctx, c, http.MethodGet, "/v1/plan?"+url.Values{"kind": {string(kind)}, "to": {to}}.Encode(), nil)
+}
+
+// Rejoin asks the member on a host to make it a standby.
+func (c *Client) Rejoin(ctx context.Context, host string) (Rejoin, error) {
+	return call[Rejoin](ctx, c, http.MethodPost, "/v1/masters/"+url.PathEscape(host)+"/rejoin", nil)
+}
+
 // Zones returns the domain of every datacenter.
 func (c *Client) Zones(ctx context.Context) ([]Zone, error) {
 	z, err := call[Zones](ctx, c, http.MethodGet, "/v1/zones", nil)

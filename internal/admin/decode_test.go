@@ -21,7 +21,7 @@ func TestBodies(t *testing.T) {
 	}{
 		{"good", "/v1/camaster", camaster(`"expect": "0.3.ns1.example.net", "force": true, "wait": "none"`), 200, ""},
 		{"blanks around", "/v1/camaster", "\n " + camaster(`"expect": "0"`) + "\n ", 200, ""},
-		{"unknown field", "/v1/camaster", camaster(`"expect": "0", "expects": "0"`), 400, `"expects\": no such field: there are expect, force`},
+		{"unknown field", "/v1/camaster", camaster(`"expect": "0", "expects": "0"`), 400, `"expects\": no such field: there are accept_data_loss, expect, force`},
 		{"another case", "/v1/camaster", camaster(`"Expect": "0"`), 400, `no such field`},
 		{"given twice", "/v1/camaster", camaster(`"expect": "0", "expect": "1"`), 400, `expect: given twice`},
 		{"null", "/v1/camaster", camaster(`"expect": null`), 400, `expect: \"null\": want a string`},
@@ -40,6 +40,10 @@ func TestBodies(t *testing.T) {
 		{"no expect", "/v1/camaster", `{"host": "m3", "reason": "drill"}`, 400, `expect: missing`},
 		{"bad expect", "/v1/camaster", camaster(`"expect": "3"`), 400, `EPOCH.COUNTER.NODE`},
 		{"bad wait", "/v1/camaster", camaster(`"expect": "0", "wait": "some"`), 400, `all, majority or none`},
+		{"another kind", "/v1/camaster", camaster(`"expect": "0", "kind": "coup"`), 400, `want handover, switchover, failover, or nothing`},
+		{"handover to nobody", "/v1/camaster", camaster(`"expect": "0", "kind": "handover"`), 400, `handover: missing`},
+		{"handover to itself", "/v1/camaster", camaster(`"expect": "0", "kind": "handover", "handover": "m3.example.net."`), 400, `is the host itself`},
+		{"handover without its kind", "/v1/camaster", camaster(`"expect": "0", "handover": "m1"`), 400, `goes with kind handover only`},
 		{"no reason", "/v1/drains/m3", `{}`, 400, `reason: missing`},
 		{"empty reason", "/v1/drains/m3", `{"reason": " "}`, 400, `reason: missing`},
 		{"500 bytes", "/v1/drains/m3", `{"reason": "` + strings.Repeat("ü", 250) + `"}`, 200, ``},
@@ -89,7 +93,7 @@ func TestContentType(t *testing.T) {
 	if a := s.do(c, "PUT", "/v1/drains/m3", `{"reason": "drill"}`, "Content-Encoding", "gzip"); a.StatusCode != 415 {
 		t.Errorf("gzip: %s %s", a.Status, a.body)
 	}
-	for _, path := range []string{"/v1/keys", "/v1/keys/0123abcd/use"} {
+	for _, path := range []string{"/v1/keys", "/v1/keys/0123abcd/use", "/v1/masters/m1/rejoin"} {
 		if a := s.do(c, "POST", path, `{}`); a.StatusCode != 400 || !strings.Contains(a.body, "takes no body") {
 			t.Errorf("%s: %s %s", path, a.Status, a.body)
 		}
@@ -107,7 +111,15 @@ func TestValues(t *testing.T) {
 		}
 	}
 	_, err := c.SetCamaster(t.Context(), admin.SetCamaster{Host: "M3.Example.NET.", Reason: "drill", Expect: "0"})
-	want("ops.example.net: camaster {Host:m3.example.net Reason:drill Expect:0 Force:false Wait:all}", err)
+	want("ops.example.net: camaster {Host:m3.example.net Reason:drill Expect:0 Force:false Wait:all Kind: Handover: AcceptDataLoss:false}", err)
+	_, err = c.SetCamaster(t.Context(), admin.SetCamaster{Host: "m1", Handover: "M3.", Kind: admin.KindHandover, Reason: "drill", Expect: "0", AcceptDataLoss: true})
+	want("ops.example.net: camaster {Host:m1 Reason:drill Expect:0 Force:false Wait:all Kind:handover Handover:m3 AcceptDataLoss:true}", err)
+	_, err = c.Master(t.Context(), "M3.Example.NET.")
+	want("master m3.example.net", err)
+	_, err = c.Plan(t.Context(), admin.KindSwitchover, "M3.Example.NET.")
+	want("plan switchover m3.example.net", err)
+	_, err = c.Rejoin(t.Context(), "M1.Example.NET.")
+	want("ops.example.net: rejoin m1.example.net", err)
 	_, err = c.Drain(t.Context(), "M3.Example.NET.", admin.SetDrain{Reason: "käse 漢字", For: "30m", Wait: admin.WaitNone})
 	want("ops.example.net: drain m3.example.net {Reason:käse 漢字 For:30m Wait:none}", err)
 	_, err = c.Undrain(t.Context(), "M3.example.net.", "")
@@ -128,6 +140,14 @@ func TestValues(t *testing.T) {
 		t.Errorf("limit 3: %d, %v", len(h), err)
 	}
 
+	_, err = c.Plan(t.Context(), admin.KindSet, "m3")
+	wantFault(t, err, http.StatusBadRequest, "bad-value", "kind:", "want failover or switchover")
+	_, err = c.Plan(t.Context(), admin.KindFailover, "")
+	wantFault(t, err, http.StatusBadRequest, "bad-value", "to: missing")
+	_, err = c.Master(t.Context(), "m3..x")
+	wantFault(t, err, http.StatusBadRequest, "bad-value", "host:")
+	_, err = c.Rejoin(t.Context(), "m3..x")
+	wantFault(t, err, http.StatusBadRequest, "bad-value", "host:")
 	_, err = c.UseKey(t.Context(), "xyz")
 	wantFault(t, err, http.StatusBadRequest, "bad-value", "id:", "8 hex digits")
 	_, err = c.RemoveKey(t.Context(), "0123abcde")

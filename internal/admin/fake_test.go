@@ -37,6 +37,8 @@ type backend struct {
 	history []admin.Write
 	result  admin.Result
 	keys    admin.Keys
+	plan    admin.Plan
+	rejoin  admin.Rejoin
 	// err is what writes end with; before that they call wait.
 	err  error
 	wait func(context.Context) error
@@ -53,8 +55,19 @@ func newBackend() *backend {
 	return &backend{readers: make(map[int]func(admin.Event)), turns: make(chan struct{}, 1000)}
 }
 
-func (b *backend) Status() admin.Status             { return b.status }
-func (b *backend) Masters() []admin.Master          { return b.masters }
+func (b *backend) Status() admin.Status    { return b.status }
+func (b *backend) Masters() []admin.Master { return b.masters }
+func (b *backend) Master(host string) (admin.Master, error) {
+	b.called("master %s", host)
+	if len(b.masters) > 0 {
+		return b.masters[0], b.err
+	}
+	return admin.Master{Host: host}, b.err
+}
+func (b *backend) Plan(kind admin.Kind, to string) (admin.Plan, error) {
+	b.called("plan %s %s", kind, to)
+	return b.plan, b.err
+}
 func (b *backend) Zones() []admin.Zone              { return b.zones }
 func (b *backend) Camaster() admin.Camaster         { return b.status.Camaster }
 func (b *backend) History(key string) []admin.Write { b.called("history %s", key); return b.history }
@@ -96,6 +109,11 @@ func (b *backend) Drain(ctx context.Context, actor, host string, s admin.SetDrai
 
 func (b *backend) Undrain(ctx context.Context, actor, host, reason string) (admin.Result, error) {
 	return b.write(ctx, "%s: undrain %s %q", actor, host, reason)
+}
+
+func (b *backend) Rejoin(ctx context.Context, actor, host string) (admin.Rejoin, error) {
+	_, err := b.write(ctx, "%s: rejoin %s", actor, host)
+	return b.rejoin, err
 }
 
 func (b *backend) Keys(context.Context) (admin.Keys, error) { return b.keys, b.err }

@@ -37,7 +37,7 @@ func (s *Server) listen(address string, cfg Config) (*listener, error) {
 			return nil, err
 		}
 		l.local = true
-		l.Listener, l.remove, err = listenUnix(path)
+		l.Listener, l.remove, err = ListenUnix(path)
 		return l, err
 	case "https":
 		addr, err := netip.ParseAddrPort(rest)

@@ -25,6 +25,9 @@ type route struct {
 var routes = []route{
 	{method: "GET", path: "/v1/status", answer: func(r *request) (any, error) { return r.backend.Status(), nil }},
 	{method: "GET", path: "/v1/masters", answer: func(r *request) (any, error) { return Masters{r.backend.Masters()}, nil }},
+	{method: "GET", path: "/v1/masters/{host}", answer: oneMaster},
+	{method: "POST", path: "/v1/masters/{host}/rejoin", answer: rejoin},
+	{method: "GET", path: "/v1/plan", query: []string{"kind", "to"}, answer: plan},
 	{method: "GET", path: "/v1/zones", answer: func(r *request) (any, error) { return Zones{r.backend.Zones()}, nil }},
 	{method: "GET", path: "/v1/zones/{datacenter}", answer: oneZone},
 	{method: "GET", path: "/v1/camaster", answer: func(r *request) (any, error) { return r.backend.Camaster(), nil }},
@@ -52,6 +55,34 @@ func oneZone(r *request) (any, error) {
 		known = append(known, z.Datacenter)
 	}
 	return nil, refuse(http.StatusNotFound, "no-such-datacenter", "%.100q is no datacenter: there are %.1000s", name, strings.Join(known, ", "))
+}
+
+func oneMaster(r *request) (any, error) {
+	host, err := hostname("host", r.PathValue("host"))
+	if err != nil {
+		return nil, err
+	}
+	return r.backend.Master(host)
+}
+
+func rejoin(r *request) (any, error) {
+	host, err := hostname("host", r.PathValue("host"))
+	if err != nil {
+		return nil, err
+	}
+	return r.backend.Rejoin(r.Context(), r.caller.actor(), host)
+}
+
+func plan(r *request) (any, error) {
+	kind := Kind(r.FormValue("kind"))
+	if kind != KindFailover && kind != KindSwitchover {
+		return nil, bad("kind", "%.50q: want failover or switchover", string(kind))
+	}
+	to, err := hostname("to", r.FormValue("to"))
+	if err != nil {
+		return nil, err
+	}
+	return r.backend.Plan(kind, to)
 }
 
 func setCamaster(r *request) (any, error) {

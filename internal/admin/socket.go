@@ -18,9 +18,9 @@ const (
 	socketDirMode = 0o750
 )
 
-// listenUnix makes a socket, in place of one that a dead process left. remove takes
+// ListenUnix makes a unix socket for root and the group, in place of one that a dead process left. remove takes
 // the file away if it is still this socket's.
-func listenUnix(path string) (l net.Listener, remove func(), err error) {
+func ListenUnix(path string) (l net.Listener, remove func(), err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, socketDirMode); err != nil {
 		return nil, nil, err

@@ -32,7 +32,31 @@ func (s *SetCamaster) check() error {
 	if _, err := register.ParseVersion(s.Expect); err != nil {
 		return bad("expect", "%.200q is no version: want EPOCH.COUNTER.NODE, as in 0.3.ns1.example.net, or 0 for what was never written", s.Expect)
 	}
+	if err := s.checkKind(); err != nil {
+		return err
+	}
 	return s.Wait.check()
+}
+
+func (s *SetCamaster) checkKind() error {
+	switch s.Kind {
+	case KindSet, KindSwitchover, KindFailover:
+		if s.Handover != "" {
+			return bad("handover", "%.300q: it goes with kind handover only", s.Handover)
+		}
+		return nil
+	case KindHandover:
+	default:
+		return bad("kind", "%.50q: want handover, switchover, failover, or nothing", string(s.Kind))
+	}
+	var err error
+	if s.Handover, err = hostname("handover", s.Handover); err != nil {
+		return err
+	}
+	if s.Handover == s.Host {
+		return bad("handover", "%s is the host itself: want the next camaster", s.Handover)
+	}
+	return nil
 }
 
 func (s *SetDrain) check() error {
