@@ -30,6 +30,9 @@ func (p *picture) camasterView() admin.Camaster {
 		return c
 	}
 	c.Version, c.Since, c.Actor, c.Reason, c.Forced = e.Version.String(), e.Time.UTC(), e.Actor, e.Reason, e.Forced
+	if w, ok := parseCamaster(e.Value); ok {
+		c.Kind, c.Handover, c.Forced = w.Kind, host(w.Handover), e.Forced && !w.Raised
+	}
 	history := p.registers.History(camasterKey)
 	for _, u := range register.Unknown(history, &e) {
 		c.Conflicts = append(c.Conflicts, writeOf(history, &u))
@@ -86,10 +89,8 @@ func writeOf(history []register.Entry, e *register.Entry) admin.Write {
 			w.From = "drained"
 		}
 	} else {
-		var v camasterValue
-		if json.Unmarshal(e.Value, &v) == nil {
-			w.From = host(v.From)
-		}
+		v, _ := parseCamaster(e.Value)
+		w.From, w.Kind, w.Handover, w.Accepted, w.Forced = host(v.From), v.Kind, host(v.Handover), v.Accepted, e.Forced && !v.Raised
 	}
 	for _, u := range register.Unknown(history, e) {
 		w.Conflict = append(w.Conflict, u.Version.String())
@@ -105,8 +106,7 @@ func valueView(e *register.Entry) string {
 		}
 		return "undrained"
 	}
-	var v camasterValue
-	if json.Unmarshal(e.Value, &v) == nil && v.Host != "" {
+	if v, ok := parseCamaster(e.Value); ok {
 		return host(v.Host)
 	}
 	return string(e.Value)
@@ -116,37 +116,48 @@ func valueView(e *register.Entry) string {
 func (n api) Masters() []admin.Master { return n.masters(n.current()) }
 
 func (n api) masters(p *picture) []admin.Master {
-	t := p.plan.Topology
-	// By datacenter and master: the priority it is listed with.
-	priorities := make([]map[int]uint16, len(t.Datacenters))
-	for dc := range t.Datacenters {
-		priorities[dc] = maps.Collect(p.content.Listed(dc))
-	}
-	masters := make([]admin.Master, 0, len(t.Masters))
-	for i := range t.Masters {
-		m := &t.Masters[i]
-		v := admin.Master{
-			Host: host(m.Host), Datacenter: m.Datacenter, Port: m.Port, Weight: m.Weight, CA: m.CA,
-			Camaster: m.Host == p.camaster(), Joined: p.plan.joined[m.Host], Evidence: n.evidenceOf(p, i),
-		}
-		if e, ok := p.drain(m.Host); ok {
-			v.Drain = &admin.Drain{Actor: e.Actor, Reason: e.Reason, Since: e.Time.UTC(), Until: e.Expires}
-		}
-		if c := p.states[i].Certificate; c != nil {
-			v.Certificate = &admin.Certificate{Names: c.Names, NotAfter: c.NotAfter.UTC(), Trusted: c.Trusted}
-		}
-		for dc, d := range t.Datacenters {
-			verdict := p.view.Masters[i].In(dc)
-			priority, listed := priorities[dc][i]
-			w := admin.Verdict{Datacenter: d.Name, Down: verdict.Down, Reason: string(verdict.Reason), Detail: verdict.Detail, Since: utc(verdict.Since), Priority: priority, Listed: listed}
-			if !listed {
-				w.Omitted = omitted(verdict)
-			}
-			v.Verdicts = append(v.Verdicts, w)
-		}
-		masters = append(masters, v)
+	priorities := n.priorities(p)
+	masters := make([]admin.Master, 0, len(p.plan.Topology.Masters))
+	for i := range p.plan.Topology.Masters {
+		masters = append(masters, n.masterView(p, i, priorities))
 	}
 	return masters
+}
+
+// priorities are those that masters are listed with, by datacenter and master.
+func (n api) priorities(p *picture) []map[int]uint16 {
+	priorities := make([]map[int]uint16, len(p.plan.Topology.Datacenters))
+	for dc := range priorities {
+		priorities[dc] = maps.Collect(p.content.Listed(dc))
+	}
+	return priorities
+}
+
+// masterView is master i.
+func (n api) masterView(p *picture, i int, priorities []map[int]uint16) admin.Master {
+	t := p.plan.Topology
+	m := &t.Masters[i]
+	v := admin.Master{
+		Host: host(m.Host), Datacenter: m.Datacenter, Port: m.Port, Weight: m.Weight, CA: m.CA,
+		Camaster: m.Host == p.camaster(), Joined: p.plan.joined[m.Host], Evidence: n.evidenceOf(p, i),
+		Member: p.memberView(m.Host, p.time),
+	}
+	if e, ok := p.drain(m.Host); ok {
+		v.Drain = &admin.Drain{Actor: e.Actor, Reason: e.Reason, Since: e.Time.UTC(), Until: e.Expires}
+	}
+	if c := p.states[i].Certificate; c != nil {
+		v.Certificate = &admin.Certificate{Names: c.Names, NotAfter: c.NotAfter.UTC(), Trusted: c.Trusted}
+	}
+	for dc, d := range t.Datacenters {
+		verdict := p.view.Masters[i].In(dc)
+		priority, listed := priorities[dc][i]
+		w := admin.Verdict{Datacenter: d.Name, Down: verdict.Down, Reason: string(verdict.Reason), Detail: verdict.Detail, Since: utc(verdict.Since), Priority: priority, Listed: listed}
+		if !listed {
+			w.Omitted = omitted(verdict)
+		}
+		v.Verdicts = append(v.Verdicts, w)
+	}
+	return v
 }
 
 func omitted(v health.Verdict) string {

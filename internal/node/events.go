@@ -133,7 +133,7 @@ func (n *Node) tellWrites(before, after *picture) {
 		e, _ := after.registers.Get(key)
 		w := writeOf(after.registers.History(key), &e)
 		kind := "camaster"
-		text := fmt.Sprintf("%s is camaster: %s (%s)", w.To, w.Reason, w.Actor)
+		text := camasterText(&w)
 		switch {
 		case strings.HasPrefix(key, register.DrainPrefix):
 			kind = "drain"

@@ -69,7 +69,8 @@ func (n *Node) look() *picture {
 	p.vote()
 	p.view.Camaster = camasterOf(p.registers)
 	for i := range t.Masters {
-		_, p.view.Masters[i].Drained = p.drain(t.Masters[i].Host)
+		_, drained := p.drain(t.Masters[i].Host)
+		p.view.Masters[i].Drained = drained || p.unfit(t.Masters[i].Host) != ""
 	}
 	return p
 }
@@ -182,6 +183,24 @@ func (p *picture) drain(host string) (register.Entry, bool) {
 func drains(e *register.Entry, at time.Time) bool {
 	var v drainValue
 	return json.Unmarshal(e.Value, &v) == nil && v.Drained && !e.Expired(at)
+}
+
+// member is the peer on a master's host, nil if there is none or it has said nothing.
+func (p *picture) member(host string) *cluster.Peer {
+	peer := p.peer(strings.TrimSuffix(host, "."))
+	if peer == nil || peer.Role != cluster.RoleMaster || peer.Report == nil || peer.Report.Member == nil {
+		return nil
+	}
+	return peer
+}
+
+// unfit says why a master's own member wants it to get no new work; "" if it does not,
+// or is not heard any more: a dead member changes no answer.
+func (p *picture) unfit(host string) string {
+	if m := p.member(host); m != nil && m.Fresh {
+		return m.Report.Member.Unfit(p.time)
+	}
+	return ""
 }
 
 // serials are those that the other nodes have published for a zone.

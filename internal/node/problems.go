@@ -123,6 +123,7 @@ func (n api) problems(p *picture, s *admin.Status, now time.Time) []admin.Proble
 			add("error", x.Subject, "the %s of %s has expired", x.Kind, x.Subject)
 		}
 	}
+	n.roleProblems(p, now, add)
 	slices.SortStableFunc(problems, func(a, b admin.Problem) int { return strings.Compare(a.Severity, b.Severity) })
 	return problems
 }

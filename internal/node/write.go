@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/puppetsrv/puppetsrv/internal/admin"
+	"github.com/puppetsrv/puppetsrv/internal/camaster"
 	"github.com/puppetsrv/puppetsrv/internal/cluster"
 	"github.com/puppetsrv/puppetsrv/internal/register"
 	"github.com/puppetsrv/puppetsrv/internal/topology"
@@ -19,25 +20,62 @@ import (
 // SetCamaster implements admin.Backend.
 func (n api) SetCamaster(ctx context.Context, actor string, set admin.SetCamaster) (admin.Result, error) {
 	p := n.look() // what is true now, not at the last build
-	m, err := p.master(set.Host)
+	to, err := p.master(set.Host)
 	if err != nil {
 		return admin.Result{}, err
+	}
+	next := "" // to whom it is handed over
+	if set.Kind == admin.KindHandover {
+		if to.Host != p.camaster() {
+			return admin.Result{}, conflict("not-camaster", "Not the camaster", "%s cannot hand over: the camaster is %s", host(to.Host), host(p.camaster()))
+		}
+		if to, err = p.master(set.Handover); err != nil {
+			return admin.Result{}, err
+		}
+		next = to.Host
 	}
 	expect, err := register.ParseVersion(set.Expect)
 	if err != nil {
 		return admin.Result{}, &admin.Fault{Status: http.StatusBadRequest, Type: "invalid", Title: "Not a version", Detail: "expect: " + err.Error()}
 	}
-	if refusals := n.rules(p, m); len(refusals) > 0 && !set.Force {
-		return admin.Result{}, &admin.Fault{
-			Status: http.StatusConflict, Type: "unsafe", Title: "Refused by the safety rules", Rules: refusals,
-			Detail: fmt.Sprintf("%s cannot safely become camaster; put that right, or insist with force", host(m.Host)),
-		}
+	kind := set.Kind
+	if kind == admin.KindHandover {
+		kind = admin.KindSwitchover
 	}
-	value, err := json.Marshal(camasterValue{Host: m.Host, From: p.camaster()})
+	m := n.move(p, kind, to)
+	if set.Kind == admin.KindSwitchover && !m.handing() {
+		return admin.Result{}, conflict("no-handover", "No handover", "%s does not hand over to %s: `puppetsrvctl switchover --to %[2]s` begins with that", m.from.host, m.to.host)
+	}
+	if m.version != set.Expect { // what was looked at is another one; the register says the same, later
+		current := p.camasterView()
+		f := conflict("version-conflict", "Another version stands", "%s", (&cluster.VersionError{Expected: expect, Current: p.registers.Version(camaster.Key)}).Error())
+		f.Current = &current
+		return admin.Result{}, f
+	}
+	if refusals := m.refusals(&set); len(refusals) > 0 {
+		f := conflict("unsafe", "Refused by the safety rules", "%s cannot safely become camaster; put that right, or insist with force", host(to.Host))
+		f.Rules = refusals
+		return admin.Result{}, f
+	}
+	w := camasterWrite{Value: camaster.Value{Host: to.Host, From: p.camaster()}, Kind: set.Kind, Accepted: m.accepted(&set)}
+	if next != "" {
+		w.Host, w.Handover = p.camaster(), next
+	}
+	if peer := p.member(w.Host); peer != nil {
+		w.Boot = peer.Report.Boot
+	}
+	// The epoch of a failover is raised: it wins over what the other side of a cut, with
+	// the camaster in it, has written meanwhile.
+	w.Raised = set.Kind == admin.KindFailover && !set.Force
+	value, err := json.Marshal(w)
 	if err != nil {
 		return admin.Result{}, err
 	}
-	return n.write(ctx, cluster.Change{Key: camasterKey, Value: value, Expect: &expect, Actor: actor, Reason: set.Reason, Forced: set.Force}, set.Wait)
+	return n.write(ctx, cluster.Change{Key: camasterKey, Value: value, Expect: &expect, Actor: actor, Reason: set.Reason, Forced: set.Force || w.Raised}, set.Wait)
+}
+
+func conflict(kind, title, format string, args ...any) *admin.Fault {
+	return &admin.Fault{Status: http.StatusConflict, Type: kind, Title: title, Detail: fmt.Sprintf(format, args...)}
 }
 
 // Drain implements admin.Backend.
