@@ -31,6 +31,9 @@ type grammar struct {
 	Status     statusCommand     `cmd:"" help:"One screen: who is camaster, do all nodes agree, what is not well."`
 	Masters    mastersCommand    `cmd:"" help:"Every master, with its verdict for each datacenter."`
 	Camaster   camasterCommand   `cmd:"" help:"Show or set the camaster."`
+	Failover   failoverCommand   `cmd:"" help:"The camaster is lost: make another master the camaster."`
+	Switchover switchoverCommand `cmd:"" help:"Hand the camaster over to another master, and lose nothing."`
+	Rejoin     rejoinCommand     `cmd:"" help:"Make a former camaster a standby."`
 	History    historyCommand    `cmd:"" help:"Who wrote what, when and why, the newest first."`
 	Drain      drainCommand      `cmd:"" help:"List a master last: it gets no new work."`
 	Undrain    undrainCommand    `cmd:"" help:"End a drain."`

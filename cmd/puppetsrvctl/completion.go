@@ -8,8 +8,8 @@ import (
 	"github.com/puppetsrv/puppetsrv/cmd/puppetsrvctl/completion"
 )
 
-// kinds are the names that completion asks the server for, by argument.
-var kinds = completion.Kinds{"host": "hosts", "datacenter": "datacenters", "id": "keys", "key": "history"}
+// kinds are the names that completion asks the server for, by argument or flag.
+var kinds = completion.Kinds{"host": "hosts", "to": "hosts", "datacenter": "datacenters", "id": "keys", "key": "history"}
 
 type completionCommand struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"For which shell: ${enum}."`

@@ -59,6 +59,9 @@ var completions = map[string][]string{
 	"puppetsrvctl --server unix:///nowhere drain m":    nil,
 	"puppetsrvctl --server=unix:///nowhere drain m":    nil,
 	"puppetsrvctl camaster set m3 --reason x --expect": {"--expect"},
+	"puppetsrvctl failover --to ":                      {"m1.example.net", "m2.example.net", "m3.example.net", "m4.example.net"},
+	"puppetsrvctl switchover --reason x --to m3":       {"m3.example.net"},
+	"puppetsrvctl rejoin m1":                           {"m1.example.net"},
 }
 
 func (s *site) completes(complete func(line string) string) {

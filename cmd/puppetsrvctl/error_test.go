@@ -33,7 +33,7 @@ func complains(t *testing.T, code int, o outcome, args []string, stderr string) 
 func TestUsage(t *testing.T) {
 	s := newSite(t)
 	for command, stderr := range map[string]string{
-		"":                                       "expected one of \"status\", \"masters\", \"camaster\", \"history\", \"drain\", ...\nsee `puppetsrvctl --help`",
+		"":                                       "expected one of \"status\", \"masters\", \"camaster\", \"failover\", \"switchover\", ...\nsee `puppetsrvctl --help`",
 		"statsu":                                 "unexpected argument statsu, did you mean \"status\"?\nsee `puppetsrvctl --help`",
 		"status --chekc":                         "unknown flag --chekc, did you mean \"--check\"?\nsee `puppetsrvctl status --help`",
 		"status -o yaml":                         "--output must be one of \"table\",\"json\" but got \"yaml\"\nsee `puppetsrvctl status --help`",

@@ -32,7 +32,8 @@ const exitCodes = `Exit codes:
   2    wrong usage; or no server or certificate was given, nor found
   3    refused: safety rules, another version than expected, not found
   4    the write stands, but not every node that was to be waited for has
-       acknowledged it, or a node's DNS did not answer the new name in time
+       acknowledged it, or a node's DNS did not answer the new name in time, or
+       a role is not open in time; the same command again goes on
   5    the server cannot be reached
   6    not allowed
   7    status --check: a problem of severity error, or the nodes disagree

@@ -37,6 +37,7 @@ type fake struct {
 	hang     chan struct{} // writes wait for it, if it is not nil
 	hanging  chan struct{} // a write that waits says so
 	expected []string      // the versions that were to be replaced
+	stage    *stage        // the members, if there are some
 }
 
 func newFake(t *testing.T) *fake {
@@ -103,11 +104,18 @@ func (f *fake) Status() admin.Status {
 	s := f.status
 	s.Time = time.Now().UTC()
 	s.Nodes, s.Masters = slices.Clone(s.Nodes), slices.Clone(s.Masters)
+	for i := range s.Masters {
+		s.Masters[i] = apart(s.Masters[i])
+	}
 	return s
 }
 
-func (f *fake) Masters() []admin.Master  { return f.Status().Masters }
-func (f *fake) Camaster() admin.Camaster { return f.Status().Camaster }
+func (f *fake) Masters() []admin.Master { return f.Status().Masters }
+
+func (f *fake) Camaster() admin.Camaster {
+	f.call("camaster")
+	return f.Status().Camaster
+}
 
 func (f *fake) Zones() []admin.Zone {
 	var all []admin.Zone
@@ -193,6 +201,8 @@ func (f *fake) written(w admin.Write, wait admin.Wait) admin.Result {
 }
 
 func (f *fake) SetCamaster(ctx context.Context, actor string, set admin.SetCamaster) (admin.Result, error) {
+	f.call("set " + string(set.Kind))
+	defer f.call("done " + string(set.Kind))
 	if err := f.wait(ctx); err != nil {
 		return admin.Result{}, err
 	}
@@ -207,19 +217,30 @@ func (f *fake) SetCamaster(ctx context.Context, actor string, set admin.SetCamas
 		return admin.Result{}, &admin.Fault{Status: http.StatusConflict, Type: "version-conflict",
 			Detail: "the camaster has version " + current.Version + ", not " + set.Expect, Current: &current}
 	}
+	if f.stage != nil {
+		if fault := f.stage.refuses(&f.status, set); fault != nil {
+			return admin.Result{}, fault
+		}
+	}
 	if set.Host == "m2.example.net" && !set.Force {
 		return admin.Result{}, &admin.Fault{Status: http.StatusConflict, Type: "unsafe",
 			Detail: "m2.example.net may not become the camaster.", Rules: []string{"it is not marked ca", "it is down in datacenter1"}}
 	}
-	r := f.written(admin.Write{Key: "camaster", From: current.Host, To: set.Host, Parent: current.Version, Actor: actor, Reason: set.Reason, Forced: set.Force}, set.Wait)
+	r := f.written(admin.Write{Key: "camaster", From: current.Host, To: set.Host, Parent: current.Version, Actor: actor, Reason: set.Reason, Forced: set.Force, Kind: set.Kind, Handover: set.Handover}, set.Wait)
 	c := &f.status.Camaster
 	c.Host, c.Version, c.Actor, c.Reason, c.Since, c.Forced = set.Host, r.Write.Version, actor, set.Reason, r.Write.Time, set.Force
+	c.Kind, c.Handover = set.Kind, set.Handover
+	for i := range f.status.Masters {
+		f.status.Masters[i].Camaster = trim(f.status.Masters[i].Host) == trim(c.Host)
+	}
 	f.ns1.turn(set.Host)
 	f.ns2.turn(set.Host)
 	return r, nil
 }
 
 func (f *fake) drain(ctx context.Context, w admin.Write, wait admin.Wait) (admin.Result, error) {
+	f.call(w.To)
+	defer f.call("done " + w.To)
 	if err := f.wait(ctx); err != nil {
 		return admin.Result{}, err
 	}
@@ -231,6 +252,13 @@ func (f *fake) drain(ctx context.Context, w admin.Write, wait admin.Wait) (admin
 	host := strings.TrimPrefix(w.Key, "drain/")
 	if !slices.ContainsFunc(f.status.Masters, func(m admin.Master) bool { return m.Host == host+"." }) {
 		return admin.Result{}, &admin.Fault{Status: http.StatusNotFound, Type: "no-such-master", Detail: host + " is no master"}
+	}
+	for i := range f.status.Masters {
+		if m := &f.status.Masters[i]; m.Host == host+"." {
+			if m.Drain = nil; w.To == "drained" {
+				m.Drain = &admin.Drain{Actor: w.Actor, Reason: w.Reason, Since: time.Now().UTC(), Until: w.Until}
+			}
+		}
 	}
 	return f.written(w, wait), nil
 }

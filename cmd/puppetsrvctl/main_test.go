@@ -353,7 +353,7 @@ func TestHelp(t *testing.T) {
 	s := newSite(t)
 	var all strings.Builder
 	for _, command := range []string{
-		"", "status", "masters", "camaster", "camaster show", "camaster set", "history", "drain", "undrain", "zone", "cluster",
+		"", "status", "masters", "camaster", "camaster show", "camaster set", "failover", "switchover", "rejoin", "history", "drain", "undrain", "zone", "cluster",
 		"keys", "keys list", "keys add", "keys use", "keys remove", "watch", "version", "completion",
 	} {
 		o := s.want(exitDone, append(words(command), "--help"))

@@ -25,6 +25,7 @@ func TestREADMECommands(t *testing.T) {
 	}
 	s, remote := newSite(t), newSSLDir(t)
 	s.installed()
+	s.members()
 	n := 0
 	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllSubmatch(readme, -1) {
 		for line := range strings.Lines(string(block[1])) {

@@ -102,8 +102,9 @@ func TestQuestions(t *testing.T) {
 	const (
 		remove = "keys remove 9f8e7d6c"
 		force  = "camaster set m2 --reason x --force"
+		lost   = "failover --to m3 --reason x --force" // there is no member
 	)
-	for _, command := range []string{remove, force} {
+	for _, command := range []string{remove, force, lost} {
 		for _, answer := range []string{"n\n", "\n", "maybe\n", "\x04"} {
 			c := s.onTerminal(80, words(command)...)
 			c.screen.until(t, "[y/N] ")
@@ -133,7 +134,7 @@ func TestQuestions(t *testing.T) {
 	if w := s.History("camaster")[0]; !w.Forced {
 		t.Errorf("written: %+v", w)
 	}
-	for _, command := range []string{remove + " --yes", "camaster set m1 --reason x --force -y", "camaster set m3 --reason x"} {
+	for _, command := range []string{remove + " --yes", lost + " --yes", "camaster set m1 --reason x --force -y", "camaster set m3 --reason x"} {
 		if text := s.onTerminal(80, words(command)...).ends(exitDone); strings.Contains(text, "[y/N]") {
 			t.Errorf("%s asks:\n%s", command, text)
 		}

@@ -40,7 +40,7 @@ complete -c %[1]s -f
 
 	global := m.commands[0].flags
 	for _, f := range global {
-		fmt.Fprintf(&b, "complete -c %s%s\n", m.name, f.fish())
+		fmt.Fprintf(&b, "complete -c %s%s\n", m.name, f.fish(m.name))
 	}
 	for _, c := range m.commands {
 		at := fmt.Sprintf("complete -c %s -n %s", m.name, quoteFish("__"+m.name+"_at "+quoteFish(c.path)))
@@ -51,19 +51,24 @@ complete -c %[1]s -f
 			fmt.Fprintf(&b, "%s -a %s\n", at, quoteFish(strings.Join(c.words, " ")))
 		}
 		if c.kind != "" {
-			fmt.Fprintf(&b, "%s -a %s\n", at, quoteFish(fmt.Sprintf("(%s complete %s (commandline -p) 2>/dev/null)", m.name, c.kind)))
+			fmt.Fprintf(&b, "%s -a %s\n", at, quoteFish(ask(m.name, c.kind)))
 		}
 		for _, f := range c.flags {
 			if !slices.ContainsFunc(global, func(g flag) bool { return g.name == f.name }) {
-				fmt.Fprintf(&b, "%s%s\n", at, f.fish())
+				fmt.Fprintf(&b, "%s%s\n", at, f.fish(m.name))
 			}
 		}
 	}
 	return b.String()
 }
 
+// ask is the substitution that asks the program for names.
+func ask(program, kind string) string {
+	return fmt.Sprintf("(%s complete %s (commandline -p) 2>/dev/null)", program, kind)
+}
+
 // fish is a flag as arguments of fish's complete.
-func (f flag) fish() string {
+func (f flag) fish(program string) string {
 	s := " -l " + strings.TrimPrefix(f.name, "--")
 	if f.short != "" {
 		s += " -s " + strings.TrimPrefix(f.short, "-")
@@ -73,6 +78,8 @@ func (f flag) fish() string {
 		s += " -x -a " + quoteFish(strings.Join(f.words, " "))
 	case f.file:
 		s += " -r -F"
+	case f.kind != "":
+		s += " -x -a " + quoteFish(ask(program, f.kind))
 	case f.value:
 		s += " -x"
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Kinds say which names may stand for a positional argument.
-type Kinds map[string]string // by the argument's name; the value is asked from the program
+// Kinds say which names may stand for a positional argument, or a flag's value.
+type Kinds map[string]string // by the argument's or flag's name; the value is asked from the program
 
 // Script is the completion script of a program for bash, zsh or fish.
 func Script(shell string, app *kong.Application, kinds Kinds) (string, error) {
@@ -56,6 +56,7 @@ type flag struct {
 	value bool     // it takes one
 	words []string // what the value may be, if that is fixed
 	file  bool     // the value is a path
+	kind  string   // else what to ask for; "" is nothing
 }
 
 func describe(app *kong.Application, kinds Kinds) model {
@@ -71,6 +72,9 @@ func describe(app *kong.Application, kinds Kinds) model {
 			one := flag{name: "--" + f.Name, help: firstSentence(f.Help), value: !f.IsBool() && !f.IsCounter(), file: f.Tag.Type == "path"}
 			if f.Short != 0 {
 				one.short = "-" + string(f.Short)
+			}
+			if one.value && !one.file {
+				one.kind = kinds[f.Name]
 			}
 			if f.Enum != "" {
 				one.words = strings.Split(f.Enum, ",")

@@ -46,6 +46,8 @@ _%[1]s() {
 			fmt.Fprintf(&b, "    %s) COMPREPLY=($(compgen -W %s -- \"$cur\")); return ;;\n", strings.Join(f.names(), "|"), quote(strings.Join(f.words, " ")))
 		case f.file:
 			fmt.Fprintf(&b, "    %s) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n", strings.Join(f.names(), "|"))
+		case f.kind != "":
+			fmt.Fprintf(&b, "    %s) COMPREPLY=($(compgen -W \"$(%s complete %s \"$COMP_LINE\" 2>/dev/null)\" -- \"$cur\")); return ;;\n", strings.Join(f.names(), "|"), m.name, f.kind)
 		case f.value:
 			fmt.Fprintf(&b, "    %s) return ;;\n", strings.Join(f.names(), "|"))
 		}
@@ -88,6 +90,8 @@ _%[1]s() {
 			fmt.Fprintf(&b, "    %s) compadd -- %s; return ;;\n", strings.Join(f.names(), "|"), strings.Join(f.words, " "))
 		case f.file:
 			fmt.Fprintf(&b, "    %s) _files; return ;;\n", strings.Join(f.names(), "|"))
+		case f.kind != "":
+			fmt.Fprintf(&b, "    %s) compadd -- ${(f)\"$(%s complete %s \"$BUFFER\" 2>/dev/null)\"}; return ;;\n", strings.Join(f.names(), "|"), m.name, f.kind)
 		case f.value:
 			fmt.Fprintf(&b, "    %s) return ;;\n", strings.Join(f.names(), "|"))
 		}

@@ -36,13 +36,19 @@ func (p Page) Masters(masters []admin.Master, evidence bool) string {
 	}
 	var rows [][]cell
 	var notes strings.Builder
+	var camaster *admin.Master
+	for i := range masters {
+		if masters[i].Camaster {
+			camaster = &masters[i]
+		}
+	}
 	for _, m := range masters {
 		row := []cell{text(host(m.Host)), text(or(m.Datacenter)), role(m)}
 		for _, d := range datacenters {
 			row = append(row, verdict(m, d))
 		}
 		rows = append(rows, row)
-		if note := p.note(m); note != "" {
+		if note := p.note(m, camaster); note != "" {
 			notes.WriteString(p.wrap("  "+host(m.Host)+"  ", note))
 		}
 	}
@@ -59,16 +65,6 @@ func (p Page) Masters(masters []admin.Master, evidence bool) string {
 		b.WriteString(p.evidence(m))
 	}
 	return b.String()
-}
-
-func role(m admin.Master) cell {
-	switch {
-	case m.Camaster:
-		return cell{"camaster", bold}
-	case m.CA:
-		return text("standby")
-	}
-	return text("-")
 }
 
 // verdict is what holds for the agents of one datacenter.
@@ -90,11 +86,12 @@ func verdict(m admin.Master, datacenter string) cell {
 }
 
 // note is what is not usual about a master, the conditions first.
-func (p Page) note(m admin.Master) string {
+func (p Page) note(m admin.Master, camaster *admin.Master) string {
 	var all []string
 	for _, c := range conditions(m) {
 		all = append(all, c.word+c.rest(p))
 	}
+	all = append(all, p.roleNotes(m, camaster)...)
 	if m.Joined {
 		all = append(all, "joined by itself")
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/puppetsrv/puppetsrv/internal/admin"
+	"github.com/puppetsrv/puppetsrv/internal/evidence"
 )
 
 const (
@@ -40,15 +41,26 @@ func (p Page) statusCamaster(s admin.Status) string {
 	word, colour := "unknown", red
 	var standbys []string
 	more := 0
+	held := ""
 	for _, m := range s.Masters {
 		switch {
 		case host(m.Host) == host(c.Host):
 			word, colour = brief(m)
+			held = p.statusRole(m)
 		case !m.CA:
 		case len(standbys) == maxStandbys:
 			more++
 		default:
 			state, _ := brief(m)
+			if r := m.Role(); r != nil && r.State != evidence.Standby {
+				state += ", " + roleState(r, false)
+			}
+			if m.Member != nil && !m.Member.Fresh {
+				state += ", its member " + clean(m.Member.State)
+			}
+			if replicas := p.replicas(m); replicas != "" {
+				state += ", " + replicas
+			}
 			standbys = append(standbys, host(m.Host)+" "+state)
 		}
 	}
@@ -61,10 +73,14 @@ func (p Page) statusCamaster(s admin.Status) string {
 	block = strings.Replace(block, ", "+word, ", "+p.paint(word, colour), 1)
 	b.WriteString(strings.Replace(block, name, p.paint(name, bold), 1))
 	b.WriteString(p.wrap("          ", author(c)))
+	if c.Handover != "" {
+		b.WriteString(p.wrapPainted("          ", "hands over", amber, " to "+host(c.Handover)+", and is closed meanwhile"))
+	}
 	if len(c.Conflicts) > 0 {
 		b.WriteString(p.wrapPainted("          ", "conflict:", red, fmt.Sprintf(
 			" %s without knowing it; see puppetsrvctl history camaster", against(c.Conflicts))))
 	}
+	b.WriteString(held)
 	if len(standbys) == 0 {
 		standbys = []string{"none: no other master may become the camaster"}
 	}
@@ -80,11 +96,19 @@ func author(c admin.Camaster) string {
 	if c.Version == "" || c.Version == "0" {
 		return "as the Corefile has it: no other was ever set"
 	}
-	forced := ""
-	if c.Forced {
-		forced = ", forced"
+	return fmt.Sprintf("by %s: %s (version %s%s)", clean(c.Actor), clean(c.Reason), clean(c.Version), manner(c.Kind, c.Forced))
+}
+
+// manner is how a write came to be, where it is not the usual way.
+func manner(kind admin.Kind, forced bool) string {
+	text := ""
+	if kind != admin.KindSet {
+		text = ", " + clean(string(kind))
 	}
-	return fmt.Sprintf("by %s: %s (version %s%s)", clean(c.Actor), clean(c.Reason), clean(c.Version), forced)
+	if forced {
+		text += ", forced"
+	}
+	return text
 }
 
 // against names the writes that one won against.

@@ -18,12 +18,13 @@ func (p Page) Camaster(c admin.Camaster) string {
 	}
 	fmt.Fprintf(&b, "since    %s\n", p.when(c.Since))
 	by := clean(c.Actor)
-	if c.Forced {
-		by += ", forced"
-	}
+	by += manner(c.Kind, c.Forced)
 	b.WriteString(p.wrap("by       ", by))
 	b.WriteString(p.wrap("reason   ", clean(c.Reason)))
 	fmt.Fprintf(&b, "version  %s\n", clean(c.Version))
+	if c.Handover != "" {
+		b.WriteString(p.wrapPainted("", "hands over", amber, " to "+host(c.Handover)+", and is closed meanwhile"))
+	}
 	if len(c.Conflicts) > 0 {
 		b.WriteString(p.wrapPainted("", "conflict", red, " "+against(c.Conflicts)+" without knowing it"))
 	}
@@ -44,12 +45,11 @@ func (p Page) History(writes []admin.Write) string {
 		}
 		fmt.Fprintf(&b, "%s %s (%s)  %s  %s\n", mark,
 			w.Time.In(p.Now.Location()).Format("2006-01-02 15:04:05"), p.distance(w.Time), p.paint(host(w.Key), bold), p.change(w))
-		forced := ""
-		if w.Forced {
-			forced = ", forced"
-		}
 		b.WriteString(p.wrap("    ", fmt.Sprintf("by %s on %s, version %s%s: %s",
-			clean(w.Actor), clean(w.Node), clean(w.Version), forced, or(clean(w.Reason)))))
+			clean(w.Actor), clean(w.Node), clean(w.Version), manner(w.Kind, w.Forced), or(clean(w.Reason)))))
+		if w.Accepted != "" {
+			b.WriteString(p.wrapPainted("    ", "accepted loss:", amber, " "+clean(w.Accepted)))
+		}
 		if len(w.Conflict) > 0 {
 			b.WriteString(p.wrapPainted("    ", "conflict:", red,
 				" its writer did not know "+clean(strings.Join(w.Conflict, ", "))))
@@ -64,7 +64,10 @@ func (p Page) change(w admin.Write) string {
 	if !w.Until.IsZero() {
 		to += " until " + p.clock(w.Until)
 	}
-	if w.From == "" {
+	switch {
+	case w.Handover != "":
+		return to + " hands over to " + host(w.Handover)
+	case w.From == "":
 		return to
 	}
 	return host(w.From) + " -> " + to
