@@ -1,0 +1,14 @@
+package role
+
+// Stateless is implemented by a Service that has no data of its own. That it is found
+// open where it should not be makes no former camaster of a host, and it is closed
+// after those that have.
+type Stateless interface{ Stateless() }
+
+// Cleaner is implemented by a Service that can tell whether all that it ever wrote is
+// where the next camaster can have got it from. Others are believed to be clean once
+// they were closed for a handover.
+type Cleaner interface {
+	// Clean is asked of a service that is closed. An error says what is missing.
+	Clean(o Observation) error
+}
