@@ -10,7 +10,7 @@ FUZZTIME ?= 30s
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build bin/puppetsrv and bin/puppetsrvctl: static, stripped, reproducible
+build: ## build bin/puppetsrv, -member and puppetsrvctl: static, stripped, reproducible
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $(BIN)/ ./cmd/...
 
 run: build ## start the two-datacenter playground; ARGS=-stop ends it
@@ -18,6 +18,7 @@ run: build ## start the two-datacenter playground; ARGS=-stop ends it
 
 test: lint ## lint, and all tests with -race
 	$(GO) test -race ./...
+	$(GO) test -run 'TestKills|TestLargeCA' ./internal/casync
 
 lint: ## gofmt, vet, staticcheck
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt would change: $$bad"; exit 1; }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package casync_test
+
+const raced = false
