@@ -160,10 +160,12 @@ const (
 
 // Role is what the member makes of its host, as the register says.
 type Role struct {
-	State    string    `json:"state"`              // one of the constants
-	Version  string    `json:"version"`            // of the newest camaster it knows
-	Opened   string    `json:"opened,omitempty"`   // the version under which it is or was last open
-	Former   bool      `json:"former,omitempty"`   // it was open under an older version and has not rejoined
+	State   string `json:"state"`            // one of the constants
+	Version string `json:"version"`          // of the newest camaster it knows
+	Opened  string `json:"opened,omitempty"` // the version under which it is or was last open
+	Former  bool   `json:"former,omitempty"` // it was open under an older version and has not rejoined
+	// Unclean says why what was closed for a handover may not all have reached the others.
+	Unclean  string    `json:"unclean,omitempty"`
 	Reason   string    `json:"reason,omitempty"`   // why it is not open, or what it waits for
 	Waits    []string  `json:"waits,omitempty"`    // nodes that it has not heard since its start
 	Boot     uint64    `json:"boot"`               // of the member, as its reports have it

@@ -38,8 +38,8 @@ type Config struct {
 	// Clear asks whether old, the former camaster, has closed its services and everything
 	// it wrote is here: "" if so, else what is waited for. An error says that it cannot
 	// be asked, and nothing waits for it then. It is asked before the first step of
-	// opening under a version, has a second for each answer, and is asked again for at
-	// most ClearWithin. nil: there is nobody to ask.
+	// opening under a version, has three seconds for each answer, and is asked again for
+	// at most ClearWithin. nil: there is nobody to ask.
 	Clear       func(ctx context.Context, old string) (wait string, err error)
 	ClearWithin time.Duration // 0: 30 s
 	// Grace is how long a host without any record of its role waits for the first word of
@@ -76,6 +76,7 @@ type Controller struct {
 	current Decision
 	change  change
 	waits   string // what opening waits for
+	unclean string // why what was closed for the handover may not all be elsewhere
 	clear   clearance
 }
 
@@ -209,6 +210,13 @@ func (c *Controller) Status() evidence.Role {
 	return c.status
 }
 
+// Decision is where the role belongs, by what is known now; Status is how far it is.
+func (c *Controller) Decision() Decision {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.decide()
+}
+
 // Run does the work until ctx ends. Services stay as they are then.
 func (c *Controller) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
@@ -248,7 +256,7 @@ func (c *Controller) stale(d Decision) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.decide()
-	return now.Version != d.Version || now.To != d.To || now.State != d.State || now.Untouched != d.Untouched
+	return now.Version != d.Version || now.To != d.To || now.State != d.State || now.Untouched != d.Untouched || now.Hold != d.Hold
 }
 
 // pass goes from observation to where the services belong, once, as far as it can get,
@@ -273,7 +281,7 @@ func (c *Controller) pass(ctx context.Context) time.Duration {
 	}
 	if d.Version != c.change.version || d.To != c.change.to {
 		c.change = change{version: d.Version, to: d.To}
-		c.waits = ""
+		c.waits, c.unclean = "", ""
 		c.retry()
 	}
 	c.current = d

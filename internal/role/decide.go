@@ -57,7 +57,8 @@ func Decide(host, boot string, k Knowledge, r Record) Decision {
 	if r.damaged != nil {
 		return Decision{State: evidence.Closed, To: Closed, Version: k.Version, Value: k.Value, Reason: r.damaged.Error()}
 	}
-	if k.Version == r.Newest.Version && k.Value != r.Newest.Value {
+	// A newer release may say more in a value than this one kept.
+	if n := r.Newest.Value; k.Version == r.Newest.Version && (k.Value.Host != n.Host || k.Value.Handover != n.Handover) {
 		return Decision{
 			State: evidence.Closed, To: Closed, Version: k.Version, Value: r.Newest.Value,
 			Reason: fmt.Sprintf("version %s says %s, and it said %s: a node went back to an old disk; set the camaster anew", k.Version, name(k.Value.Host), name(r.Newest.Value.Host)),

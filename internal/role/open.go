@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	clearTime  = time.Second            // for one answer
+	clearTime  = 3 * time.Second        // for one answer
 	clearAgain = 100 * time.Millisecond // between two
 	openAgain  = 250 * time.Millisecond // looks at a service that opens by itself
 )

@@ -131,10 +131,10 @@ func (c *Controller) settle(d Decision) {
 			}
 		}
 		if why != "" {
-			c.waits = "it is closed, but has to `rejoin` afterwards: " + why
+			c.waits, c.unclean = "it is closed, but has to `rejoin` afterwards: "+why, why
 			return
 		}
-		c.waits = ""
+		c.waits, c.unclean = "", ""
 		if c.commit(func(r *Record) { r.Data = Copy }) == nil {
 			c.cfg.Log.Infof("camaster %s: everything is closed, cleanly, for the handover to %s", d.Version, name(d.Value.Handover))
 		}

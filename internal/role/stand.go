@@ -31,7 +31,22 @@ func (c *Controller) stand(ctx context.Context, d Decision) {
 		follows = follows && s.problem == ""
 	}
 	c.change.follows = follows
-	c.rejoined(follows, errors.Join(manual...))
+	c.rejoined(follows && c.confirmed(), errors.Join(manual...))
+}
+
+// confirmed reports whether every service that can tell does follow the camaster.
+func (c *Controller) confirmed() bool {
+	for _, s := range c.services {
+		f, ok := s.Service.(Follower)
+		if !ok || s.seen.State != Standby {
+			continue
+		}
+		if err := f.Follows(s.seen); err != nil {
+			c.waits = fmt.Sprintf("%s: %v", s.Name(), err)
+			return false
+		}
+	}
+	return true
 }
 
 // standOne makes a standby of a service, if it is time to. byHand is that a person has

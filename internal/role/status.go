@@ -15,6 +15,7 @@ func (c *Controller) publish() {
 	now := evidence.Role{
 		Version: d.Version.String(),
 		Former:  d.Former,
+		Unclean: c.unclean,
 		Boot:    c.known.Boot,
 		Waits:   c.known.Waits,
 		Steps:   slices.Clone(r.Steps),
