@@ -2,57 +2,41 @@ package main
 
 import (
 	"fmt"
-	"math/big"
 	"os"
+	"path/filepath"
 
 	"github.com/puppetsrv/puppetsrv/internal/stub"
 )
 
-// authority is the playground's CA. Its key is in this process's memory alone, so
-// only the playground can revoke what it has issued.
-type authority struct {
-	*stub.CA
-	crl     string              // the file that everybody reads
-	serials map[string]*big.Int // by certname
-}
-
-func newAuthority(crl string) (*authority, error) {
-	ca, err := stub.NewCA("Puppet CA: playground, thrown away at its end")
-	if err != nil {
-		return nil, err
-	}
-	return &authority{CA: ca, crl: crl, serials: make(map[string]*big.Int)}, nil
-}
-
-func (a *authority) issue(o stub.IssueOptions) (*stub.Identity, error) {
-	id, err := a.Issue(o)
-	if err == nil {
-		a.serials[o.CommonName] = id.Certificate.Leaf.SerialNumber
-	}
-	return id, err
-}
-
-// revoke makes a certificate worthless for whoever reads the CRL. Nothing takes
-// that back.
-func (a *authority) revoke(certname string) error {
-	serial, ok := a.serials[certname]
-	if !ok {
-		return fmt.Errorf("no certificate was issued to %q: certnames are as %s, or m1.%s", certname, operator, zoneName)
-	}
-	a.Revoke(serial)
-	return a.publish()
-}
-
-// publish replaces the CRL by rename, as puppetserver and agents do.
-func (a *authority) publish() error {
-	pem, err := a.CRL()
+// found makes the playground's CA a cadir of the first camaster's, where it goes on
+// counting: the CA in memory issues nothing after that. Everybody has the first CRL.
+func (l layout) found(ca *stub.CA) error {
+	d, err := stub.NewCADir(l.cadirPath(l.first()), ca)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(a.crl+".tmp", pem, 0o644); err != nil {
+	crl, err := os.ReadFile(filepath.Join(d.Path(), "ca_crl.pem"))
+	if err != nil {
+		return fmt.Errorf("reading the first CRL: %w", err)
+	}
+	paths := []string{l.crlPath()}
+	for _, m := range l.masters {
+		paths = append(paths, l.hostCRLPath(m))
+	}
+	for _, path := range paths {
+		if err := publishCRL(path, crl); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishCRL replaces a CRL by rename, as puppetserver and agents do.
+func publishCRL(path string, pem []byte) error {
+	if err := os.WriteFile(path+".tmp", pem, 0o644); err != nil {
 		return fmt.Errorf("writing the CRL: %w", err)
 	}
-	if err := os.Rename(a.crl+".tmp", a.crl); err != nil {
+	if err := os.Rename(path+".tmp", path); err != nil {
 		return fmt.Errorf("writing the CRL: %w", err)
 	}
 	return nil

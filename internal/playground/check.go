@@ -99,7 +99,7 @@ func (l layout) checkNode(ctx context.Context, n node, first bool, nodes []node)
 
 // checkCluster returns nil if the node's API answers that these nodes are alive.
 func (l layout) checkCluster(ctx context.Context, n node, nodes []node) error {
-	client, err := admin.NewClient("unix://"+l.socketPath(n), admin.ClientOptions{Timeout: attempt})
+	client, err := admin.NewClient("unix://"+l.socketPath(n.name), admin.ClientOptions{Timeout: attempt})
 	if err != nil {
 		return err
 	}

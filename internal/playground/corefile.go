@@ -48,8 +48,8 @@ func (l layout) corefile(n node) string {
 			join = append(join, other.gossip.String())
 		}
 	}
-	line(2, "gossip      %v join %s key %s profile local", n.gossip, strings.Join(join, " "), quote(l.gossipKeyPath(n)))
-	line(2, "admin       %s https://%v", quote("unix://"+l.socketPath(n)), n.admin)
+	line(2, "gossip      %v join %s key %s profile local", n.gossip, strings.Join(join, " "), quote(l.gossipKeyPath(n.name)))
+	line(2, "admin       %s https://%v", quote("unix://"+l.socketPath(n.name)), n.admin)
 	line(2, "admin_allow sign  %s", strings.Join(sign, " "))
 	line(2, "admin_allow write %s", operator)
 	line(2, "admin_allow read  *")
@@ -92,9 +92,9 @@ func (l layout) corefilePath(n node) string  { return filepath.Join(l.dir, n.nam
 func (l layout) certPath(unit string) string { return filepath.Join(l.dir, unit, "cert.pem") }
 func (l layout) keyPath(unit string) string  { return filepath.Join(l.dir, unit, "key.pem") }
 
-// gossipKeyPath is a node's own file, as on two hosts: `puppetsrvctl keys` has
-// each node change it.
-func (l layout) gossipKeyPath(n node) string { return filepath.Join(l.dir, n.name, "gossip.key") }
+// gossipKeyPath is a node's or member's own file, as on two hosts: `puppetsrvctl keys`
+// has each node change it.
+func (l layout) gossipKeyPath(unit string) string { return filepath.Join(l.dir, unit, "gossip.key") }
 
 // sslDir is laid out as Puppet's ssldir, for the operator.
 func (l layout) sslDir() string  { return filepath.Join(l.dir, "ssl") }

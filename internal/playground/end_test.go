@@ -328,6 +328,8 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"-dns-port", "0"}, "must not be 0"},
 		{[]string{"-gossip-port", "0"}, "must not be 0"},
 		{[]string{"-admin-port", "0"}, "must not be 0"},
+		{[]string{"-member-port", "0"}, "must not be 0"},
+		{[]string{"-member", "/nonexistent"}, "no puppetsrv-member binary at /nonexistent"},
 		{[]string{"-base", "::1"}, "must be an IPv4 address"},
 		{[]string{"-base", "127.0.0.250"}, "at most 240"},
 		{[]string{"-puppetsrv", "/nonexistent"}, "no puppetsrv binary at /nonexistent"},

@@ -19,6 +19,10 @@ func (s *supervisor) next() {
 			s.onLate(e.process, e.err)
 		case exited:
 			s.onExited(e.process)
+		case settled:
+			s.onSettled(e.err)
+		case revoked:
+			s.onRevoked(e)
 		case request:
 			s.onRequest(e)
 		}
@@ -26,23 +30,62 @@ func (s *supervisor) next() {
 }
 
 func (s *supervisor) onAnswered(p *process, seen string) {
-	askers, waited := s.waiting[p.name]
+	w, waited := s.waiting[p.name]
 	if s.processes[p.name] != p || !waited {
 		return
 	}
 	delete(s.waiting, p.name)
 	u := s.unit(p.name)
-	s.printf("  %-6s %-3s  %s  pid %-7d %s\n", u.role, u.name, u.about, p.pid(), seen)
+	s.printf("  %-6s %-*s  %s  pid %-7d %s\n", u.role, s.widest(), u.name, u.about, p.pid(), seen)
 	if s.started {
 		s.publish()
 	}
-	for _, r := range askers {
-		r.answer(fmt.Sprintf("%s answers again (pid %d)", p.name, p.pid()))
+	if w.then == "" {
+		for _, r := range w.askers {
+			r.answer(fmt.Sprintf("%s answers again (pid %d)", p.name, p.pid()))
+		}
+		return
+	}
+	if err := s.launch(s.unit(w.then), waiting{askers: w.askers}); err != nil {
+		for _, r := range w.askers {
+			r.refuse(err.Error())
+		}
 	}
 }
 
+// widest is the length of the longest name.
+func (s *supervisor) widest() (n int) {
+	for _, u := range s.units {
+		n = max(n, len(u.name))
+	}
+	return n
+}
+
+func (s *supervisor) onSettled(err error) {
+	s.settling = false
+	if err != nil {
+		for _, m := range s.layout.masters {
+			s.keepLogs = append(s.keepLogs, m.memberName())
+		}
+		name := s.layout.first().memberName()
+		s.fail(fmt.Errorf("%s did not become the camaster within %v: %w\n  %s ends:\n%s",
+			s.layout.camaster, s.timeout, err, logPath(s.dir, name), logTail(s.dir, name)))
+		return
+	}
+	s.printf("  %s is the camaster: its CA is open, and the others follow it\n", s.layout.camaster)
+}
+
+func (s *supervisor) onRevoked(r revoked) {
+	if r.err != nil {
+		r.request.refuse(r.err.Error())
+		return
+	}
+	s.printf("the certificate of %s is revoked by the CA on %s: %s says so\n", r.request.Name, r.by, s.layout.crlPath())
+	r.request.answer(fmt.Sprintf("the certificate of %s is revoked; the nodes know within a second", r.request.Name))
+}
+
 func (s *supervisor) onLate(p *process, err error) {
-	askers, waited := s.waiting[p.name]
+	w, waited := s.waiting[p.name]
 	if s.processes[p.name] != p || !waited {
 		return
 	}
@@ -55,7 +98,7 @@ func (s *supervisor) onLate(p *process, err error) {
 		return
 	}
 	s.printf("%v\n", err)
-	for _, r := range askers {
+	for _, r := range w.askers {
 		r.refuse(err.Error())
 	}
 }
@@ -64,7 +107,7 @@ func (s *supervisor) onExited(p *process) {
 	if s.processes[p.name] != p {
 		return
 	}
-	askers := s.waiting[p.name]
+	w := s.waiting[p.name]
 	delete(s.waiting, p.name)
 	var how string
 	if signal := p.killed(); signal != "" {
@@ -82,11 +125,14 @@ func (s *supervisor) onExited(p *process) {
 	}
 	s.publish()
 	tell := "Resolvers ask the other node now."
-	if s.unit(p.name).role == "master" {
+	switch s.unit(p.name).role {
+	case "master":
 		tell = "Ask again: within a second every answer has it last."
+	case "member":
+		tell = "No answer changes by that: nobody says now how its host is."
 	}
 	s.printf("%s\n  %s Start it again: %s\n", how, tell, s.again("-start", p.name))
-	for _, r := range askers {
+	for _, r := range w.askers {
 		r.refuse(how)
 	}
 }
@@ -98,30 +144,56 @@ func (s *supervisor) onRequest(r request) {
 		s.ending = true
 		s.printf("\nasked to stop: ")
 	case "start":
-		u := s.unit(r.Name)
-		p := s.processes[r.Name]
-		switch {
-		case u.name == "":
-			r.refuse(fmt.Sprintf("there is no node or master %q: names are as in %s", r.Name, stateName))
-		case !s.started:
-			r.refuse("the playground is still starting")
-		case p.running():
-			r.refuse(fmt.Sprintf("%s runs (pid %d)", u.name, p.pid()))
-		default:
-			if err := s.launch(u, r); err != nil {
-				r.refuse(err.Error())
-			}
-		}
+		s.onStart(r)
 	case "revoke":
 		if !s.started {
 			r.refuse("the playground is still starting")
-		} else if err := s.authority.revoke(r.Name); err != nil {
-			r.refuse(err.Error())
-		} else {
-			s.printf("the certificate of %s is revoked: %s says so\n", r.Name, s.layout.crlPath())
-			r.answer(fmt.Sprintf("the certificate of %s is revoked; the nodes know within a second", r.Name))
+			return
 		}
+		s.wg.Go(func() {
+			by, err := s.layout.revoke(s.ctx, r.Name)
+			s.send(revoked{r, by, err})
+		})
 	default:
 		r.refuse(fmt.Sprintf("unknown command %q", r.Command))
+	}
+}
+
+// onStart starts what does not run of a node, or of a master and its member: the member
+// first, since a camaster that comes back must not sign before its member has decided.
+func (s *supervisor) onStart(r request) {
+	u := s.unit(r.Name)
+	switch {
+	case u.name == "":
+		r.refuse(fmt.Sprintf("there is no node or master %q: names are as in %s", r.Name, stateName))
+		return
+	case !s.started:
+		r.refuse("the playground is still starting")
+		return
+	}
+	p := s.processes[u.name]
+	member := s.unit(u.name + "-member")
+	memberDown := member.name != "" && !s.processes[member.name].running()
+	if w, starting := s.waiting[member.name]; starting && !memberDown {
+		if !p.running() {
+			w.then = u.name
+		}
+		w.askers = append(w.askers, r)
+		s.waiting[member.name] = w
+		return
+	}
+	var err error
+	switch {
+	case p.running() && memberDown:
+		err = s.launch(member, waiting{askers: []request{r}})
+	case p.running():
+		err = fmt.Errorf("%s runs (pid %d)", u.name, p.pid())
+	case memberDown:
+		err = s.launch(member, waiting{then: u.name, askers: []request{r}})
+	default:
+		err = s.launch(u, waiting{askers: []request{r}})
+	}
+	if err != nil {
+		r.refuse(err.Error())
 	}
 }

@@ -66,11 +66,16 @@ func (l layout) guide(o options, pids map[string]int) string {
 	ctl := shellQuote(near(filepath.Join(filepath.Dir(o.self), "puppetsrvctl")))
 	command := func(format string, args ...any) { say("    "+ctl+" "+format, args...) }
 	say("  The two nodes are one cluster. Each tells what both believe, and takes commands for both:")
-	say("    export PUPPETSRV_SERVER=%s", shellQuote("unix://"+l.socketPath(here)))
+	say("    export PUPPETSRV_SERVER=%s", shellQuote("unix://"+l.socketPath(here.name)))
 	command("status")
 	command("masters")
-	say("  Move the camaster: both nodes answer the new one at once.")
-	command("camaster set m3.%s --reason drill", zoneName)
+	if l.members {
+		say("  Move the camaster: its CA is closed here and opened there, and both nodes answer the new one.")
+		command("switchover --to m3.%s --reason drill", zoneName)
+	} else {
+		say("  Move the camaster: both nodes answer the new one at once.")
+		command("camaster set m3.%s --reason drill", zoneName)
+	}
 	say("  Give a master no new work for half a minute: every answer has it last. Or end that before:")
 	command("drain m2 --reason drill --for 30s")
 	dig(there.dns, srvName("_x-puppet", here.datacenter), "SRV")
@@ -80,7 +85,11 @@ func (l layout) guide(o options, pids map[string]int) string {
 	say("  From another host it is https, with a certificate of the Puppet CA that may write:")
 	remote := fmt.Sprintf("--server https://%v --ssldir %s", there.admin, shellQuote(near(l.sslDir())))
 	command("%s status", remote)
-	command("%s camaster set %s --reason 'the drill is over'", remote, l.camaster)
+	if l.members {
+		command("%s switchover --to %s --reason 'the drill is over'", remote, l.camaster)
+	} else {
+		command("%s camaster set %s --reason 'the drill is over'", remote, l.camaster)
+	}
 	victim := l.masters[1]
 	say("  Kill a master and ask again: within a second every answer has it last. Then start it again:")
 	say("    kill -9 %d    # %s", pids[victim.name], victim.name)
@@ -90,8 +99,11 @@ func (l layout) guide(o options, pids map[string]int) string {
 	say("    %s", o.again("-start", victim.name))
 	say("  Kill a node: the other answers for both datacenters, and says that it is dead. Then start it again:")
 	say("    kill -9 %d    # %s", pids[here.name], here.name)
-	command("--server %s cluster", shellQuote("unix://"+l.socketPath(there)))
+	command("--server %s cluster", shellQuote("unix://"+l.socketPath(there.name)))
 	say("    %s", o.again("-start", here.name))
+	if l.members {
+		l.guideFailover(o, pids, say, command)
+	}
 	if here.metrics.Port() != 0 {
 		say("  The metrics of a node:")
 		say("    curl -s http://%v/metrics | grep coredns_puppetsrv", here.metrics)
@@ -104,4 +116,19 @@ func (l layout) guide(o options, pids map[string]int) string {
 	say("Pids and addresses are in %s.", filepath.Join(l.dir, stateName))
 	say("Stop with Ctrl-C here, or in another terminal: %s", o.again("-stop"))
 	return b.String()
+}
+
+// guideFailover is the story that members are for. By now the camaster is the first one
+// again.
+func (l layout) guideFailover(o options, pids map[string]int, say, command func(string, ...any)) {
+	lost, next := l.first(), l.masters[2]
+	say("  Lose the camaster: its master and its member die. m3 takes over when you say so, and signs.")
+	say("    kill -9 %d %d    # %s %s", pids[lost.name], pids[lost.memberName()], lost.name, lost.memberName())
+	command("failover --to %s --reason drill", next.host)
+	say("  Start it again: it is closed, and signs nothing, until it is told to follow.")
+	say("    %s", o.again("-start", lost.name))
+	command("masters")
+	command("rejoin %s", lost.host)
+	say("  Revoke a certificate: within three seconds every master refuses it by its own CRL.")
+	say("    %s", o.again("-revoke", operator))
 }

@@ -23,8 +23,8 @@ import (
 // machine may be busy.
 const patience = time.Minute
 
-// bin is where TestMain has built the playground, puppetsrv and puppetsrvctl, side
-// by side as `make run` does.
+// bin is where TestMain has built the playground and the three commands, side by side
+// as `make run` does.
 var bin string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
@@ -39,7 +39,7 @@ func buildAndRun(m *testing.M) int {
 	bin = dir
 	for _, build := range [][]string{
 		slices.Concat([]string{"build", "-o", dir}, raceFlags, []string{"."}),
-		{"build", "-o", dir, "../../cmd/puppetsrv", "../../cmd/puppetsrvctl"},
+		{"build", "-o", dir, "../../cmd/puppetsrv", "../../cmd/puppetsrvctl", "../../cmd/puppetsrv-member"},
 	} {
 		if out, err := exec.Command("go", build...).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "go %v: %v\n%s", build, err, out)
@@ -72,7 +72,8 @@ func freeBase(t *testing.T) string {
 	return base
 }
 
-// start runs `playground` with a -dir and -base of its own before args.
+// start runs `playground` with a -dir and -base of its own before args, and without
+// members: `-members` among args has them.
 func start(t *testing.T, args ...string) *playground {
 	t.Helper()
 	return startAt(t, filepath.Join(t.TempDir(), "run"), freeBase(t), args...)
@@ -90,7 +91,7 @@ func startFrom(t *testing.T, wd string, env []string, dir, base string, args ...
 	p.output.changed = sync.NewCond(&p.output.mu)
 	args = append([]string{"-dir", dir, "-base", base + "0",
 		"-dns-port", "10053", "-master-port", "18140", "-metrics-port", "19153", "-ready-port", "18181",
-		"-gossip-port", "17946", "-admin-port", "18153"}, args...)
+		"-gossip-port", "17946", "-admin-port", "18153", "-member-port", "18154", "-members=false"}, args...)
 	p.cmd = exec.Command(filepath.Join(bin, "playground"), args...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	p.cmd.Dir, p.cmd.Env = wd, append(environ(), env...)
@@ -233,6 +234,8 @@ type process struct {
 	Admin      []string `json:"admin"`
 	Gossip     string   `json:"gossip"`
 	CA         bool     `json:"ca"`
+	CADir      string   `json:"cadir"`
+	HostCRL    string   `json:"hostcrl"`
 	PID        int      `json:"pid"`
 	Start      string   `json:"start"`
 }

@@ -12,13 +12,14 @@ const zoneName = "example.net"
 const operator = "operator." + zoneName
 
 // ports are the same on every node and on every master; the addresses differ.
-type ports struct{ dns, master, metrics, ready, gossip, admin uint16 }
+type ports struct{ dns, master, metrics, ready, gossip, admin, member uint16 }
 
 // layout says what stands where. It is made once and never changes.
 type layout struct {
 	dir         string
-	sockets     string // the directory of the nodes' API sockets; see openSockets
+	sockets     string // the directory of the nodes' and members' sockets; see openSockets
 	targets     string // host or service, as in the Corefile
+	members     bool   // each master has one
 	datacenters []string
 	camaster    string // host name
 	nodes       []node
@@ -35,6 +36,7 @@ type master struct {
 	name, host, service, datacenter string
 	address                         netip.AddrPort
 	ca                              bool
+	gossip, member, metrics         netip.AddrPort // of its member; metrics port 0: not served
 }
 
 // newLayout places the nodes at .1 and .2 and the masters at .11 to .14 of the
@@ -56,6 +58,7 @@ func newLayout(o options) (layout, error) {
 		dir:         o.dir,
 		sockets:     o.dir,
 		targets:     o.targets,
+		members:     o.members,
 		datacenters: []string{"datacenter1", "datacenter2"},
 		camaster:    "m1." + zoneName,
 	}
@@ -73,11 +76,18 @@ func newLayout(o options) (layout, error) {
 			l.masters = append(l.masters, master{
 				name: name, host: name + "." + zoneName, service: name + "." + datacenter + "." + zoneName,
 				datacenter: datacenter, address: at(10+n, o.ports.master),
-				ca: j == 0, // m1 and m3
+				ca:     j == 0, // m1 and m3
+				gossip: at(10+n, o.ports.gossip), member: at(10+n, o.ports.member), metrics: at(10+n, o.ports.metrics),
 			})
 		}
 	}
 	return l, nil
+}
+
+// first is the master that is camaster at the start.
+func (l layout) first() master {
+	m, _ := l.masterOf(l.camaster)
+	return m
 }
 
 // target is a master as an SRV record lists it.

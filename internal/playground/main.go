@@ -1,7 +1,8 @@
 // Command playground runs two datacenters on the loopback of one machine, for
 // somebody who wants to see puppetsrv work before they read about it: two
 // nodes, which are the real puppetsrv binary and one cluster, and four masters, which are stub
-// Puppet servers, each a process of its own so that it can be killed.
+// Puppet servers, each with its member, the real puppetsrv-member binary; each a process
+// of its own so that it can be killed.
 //
 // `make run` builds and starts it. It owns its run directory and its
 // processes: when it ends, in whatever way, neither is left. It is no way to
@@ -33,6 +34,8 @@ func main() {
 type options struct {
 	dir       string // absolute
 	puppetsrv string // path of the binary that a node runs
+	member    string // path of the binary that a member runs
+	members   bool
 	self      string // path of this binary, which a master runs
 	targets   string
 	base      netip.Addr
@@ -59,22 +62,26 @@ func run(args []string, stdout, stderr io.Writer) error {
 		ready = portFlag{8181, &o.ports.ready}
 		pool  = portFlag{7946, &o.ports.gossip}
 		api   = portFlag{8153, &o.ports.admin}
+		peer  = portFlag{8154, &o.ports.member}
 	)
 	flags := flag.NewFlagSet("playground", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.dir, "dir", "run", "the run `directory`: made at the start, removed at the end")
 	flags.BoolVar(&stop, "stop", false, "stop the playground of -dir, from another terminal")
-	flags.StringVar(&start, "start", "", "start a killed node or master again: its `name`, from another terminal")
+	flags.StringVar(&start, "start", "", "start a killed node, or master with its member, again: its `name`, from another terminal")
 	flags.StringVar(&gone, "revoke", "", "revoke a certificate, from another terminal: its `certname`, as operator.example.net")
 	flags.StringVar(&o.puppetsrv, "puppetsrv", filepath.Join(filepath.Dir(self), "puppetsrv"), "the puppetsrv `binary` that the nodes run")
+	flags.StringVar(&o.member, "member", filepath.Join(filepath.Dir(self), "puppetsrv-member"), "the puppetsrv-member `binary` that runs beside each master")
+	flags.BoolVar(&o.members, "members", true, "run a member beside each master; without, the camaster is a name in DNS and no more")
 	flags.StringVar(&o.targets, "targets", "host", "`host or service`: which names the SRV answers list")
 	flags.TextVar(&o.base, "base", netip.AddrFrom4([4]byte{127, 0, 0, 0}), "the nodes take .1 and .2, the masters .11 to .14 of this `address`")
 	flags.Var(dns.init(), "dns-port", "the nodes' DNS `port`")
 	flags.Var(https.init(), "master-port", "the masters' `port`")
-	flags.Var(prom.init(), "metrics-port", "the nodes' Prometheus `port`, 0 for none")
+	flags.Var(prom.init(), "metrics-port", "the nodes' and members' Prometheus `port`, 0 for none")
 	flags.Var(ready.init(), "ready-port", "the nodes' readiness `port`, 0 for none")
-	flags.Var(pool.init(), "gossip-port", "the `port` on which the nodes gossip")
+	flags.Var(pool.init(), "gossip-port", "the `port` on which nodes and members gossip")
 	flags.Var(api.init(), "admin-port", "the `port` of the nodes' API over https")
+	flags.Var(peer.init(), "member-port", "the `port` on which members ask each other")
 	flags.DurationVar(&o.timeout, "timeout", 20*time.Second, "how long each process may take until it answers")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -85,14 +92,17 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if o.targets != "host" && o.targets != "service" {
 		return fmt.Errorf("-targets %q: must be host or service", o.targets)
 	}
-	if slices.Contains([]uint16{o.ports.dns, o.ports.master, o.ports.gossip, o.ports.admin}, 0) {
-		return errors.New("-dns-port, -master-port, -gossip-port and -admin-port must not be 0")
+	if slices.Contains([]uint16{o.ports.dns, o.ports.master, o.ports.gossip, o.ports.admin, o.ports.member}, 0) {
+		return errors.New("-dns-port, -master-port, -gossip-port, -admin-port and -member-port must not be 0")
 	}
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
 	if o.puppetsrv, err = filepath.Abs(o.puppetsrv); err != nil {
 		return fmt.Errorf("puppetsrv binary: %w", err)
+	}
+	if o.member, err = filepath.Abs(o.member); err != nil {
+		return fmt.Errorf("puppetsrv-member binary: %w", err)
 	}
 	switch {
 	case stop && start != "" || stop && gone != "" || start != "" && gone != "":

@@ -59,10 +59,15 @@ func TestPlayground(t *testing.T) {
 		}
 		for i, datacenter := range []string{"datacenter1", "datacenter1", "datacenter2", "datacenter2"} {
 			name := fmt.Sprintf("m%d", i+1)
-			want.Processes = append(want.Processes, process{
+			m := process{
 				Role: "master", Name: name, Host: name + ".example.net", Service: name + "." + datacenter + ".example.net",
 				Datacenter: datacenter, Address: fmt.Sprintf("%s%d:18140", p.base, 11+i), CA: i%2 == 0,
-			})
+				HostCRL: p.dir + "/" + name + "/crl.pem",
+			}
+			if m.CA {
+				m.CADir = p.dir + "/" + name + "/ca"
+			}
+			want.Processes = append(want.Processes, m)
 		}
 		if diff := cmp.Diff(want, s, cmpopts.IgnoreFields(process{}, "PID", "Start")); diff != "" {
 			t.Errorf("playground.json (-want +got):\n%s", diff)

@@ -15,7 +15,7 @@ import (
 type endpoint struct {
 	network string // tcp or udp
 	addr    netip.AddrPort
-	unit    string // the node's or master's name
+	unit    string // the node's, master's or member's name
 	flag    string // what moves it to another port
 }
 
@@ -37,6 +37,12 @@ func (l layout) endpoints() []endpoint {
 	}
 	for _, m := range l.masters {
 		add("tcp", m.address, m.name, "-master-port")
+		if l.members {
+			add("udp", m.gossip, m.memberName(), "-gossip-port")
+			add("tcp", m.gossip, m.memberName(), "-gossip-port")
+			add("tcp", m.member, m.memberName(), "-member-port")
+			add("tcp", m.metrics, m.memberName(), "-metrics-port")
+		}
 	}
 	return all
 }

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// markVariable is in the environment of every node and master and says whose
+// markVariable is in the environment of every node, master and member and says whose
 // they are: "PID DIR" of the playground. It serves to name the holder of a
 // port.
 const markVariable = "PUPPETSRV_PLAYGROUND"
 
-// process is one running node or master. The goroutine that waits for it is
+// process is one running node, master or member. The goroutine that waits for it is
 // the only writer of err, before it closes exited.
 type process struct {
 	name   string

@@ -24,7 +24,7 @@ func (s *supervisor) state() state {
 	for _, n := range l.nodes {
 		p := processState{
 			Role: "node", Name: n.name, Host: n.host, Datacenter: n.datacenter, Address: n.dns.String(),
-			Admin: []string{"unix://" + l.socketPath(n), "https://" + n.admin.String()}, Gossip: n.gossip.String(),
+			Admin: []string{"unix://" + l.socketPath(n.name), "https://" + n.admin.String()}, Gossip: n.gossip.String(),
 		}
 		if n.metrics.Port() != 0 {
 			p.Metrics = n.metrics.String()
@@ -35,7 +35,27 @@ func (s *supervisor) state() state {
 		add(p)
 	}
 	for _, m := range l.masters {
-		add(processState{Role: "master", Name: m.name, Host: m.host, Service: m.service, Datacenter: m.datacenter, Address: m.address.String(), CA: m.ca})
+		p := processState{
+			Role: "master", Name: m.name, Host: m.host, Service: m.service, Datacenter: m.datacenter, Address: m.address.String(),
+			CA: m.ca, HostCRL: l.hostCRLPath(m),
+		}
+		if m.ca {
+			p.CADir = l.cadirPath(m)
+		}
+		add(p)
+	}
+	if !l.members {
+		return st
+	}
+	for _, m := range l.masters {
+		p := processState{
+			Role: "member", Name: m.memberName(), Host: m.host, Datacenter: m.datacenter, Address: m.member.String(),
+			Admin: []string{"unix://" + l.socketPath(m.name)}, Gossip: m.gossip.String(), CA: m.ca,
+		}
+		if m.metrics.Port() != 0 {
+			p.Metrics = m.metrics.String()
+		}
+		add(p)
 	}
 	return st
 }

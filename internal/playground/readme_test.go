@@ -14,7 +14,7 @@ import (
 func TestREADMECommands(t *testing.T) {
 	t.Parallel()
 	readme := string(read(t, "../../README.md"))
-	p := start(t)
+	p := start(t, "-members")
 	p.up()
 	term := &terminal{t: t, p: p, dir: t.TempDir()}
 	for name, target := range map[string]string{"bin": bin, "run": p.dir} {
@@ -36,7 +36,7 @@ func TestREADMECommands(t *testing.T) {
 				continue
 			case strings.HasPrefix(line, "dig "):
 				digs++
-			case strings.HasPrefix(line, "bin/puppetsrvctl "):
+			case strings.HasPrefix(line, "bin/puppetsrvctl "), strings.HasPrefix(line, "bin/puppetsrv-member "):
 				commands++
 			case strings.HasPrefix(line, "export "):
 			default:

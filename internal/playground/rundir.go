@@ -115,10 +115,10 @@ func ownNames() []string {
 	l := anyLayout("")
 	names := []string{stateName, stateName + ".tmp", controlName, socketsName, filepath.Base(l.zonePath()), filepath.Base(l.sslDir())}
 	for _, n := range l.nodes {
-		names = append(names, n.name, filepath.Base(l.socketPath(n)))
+		names = append(names, n.name, filepath.Base(l.socketPath(n.name)))
 	}
 	for _, m := range l.masters {
-		names = append(names, m.name)
+		names = append(names, m.name, m.memberName(), filepath.Base(l.socketPath(m.name)))
 	}
 	return append(names, lockName) // the last to go
 }

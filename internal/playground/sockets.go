@@ -14,9 +14,20 @@ import (
 // where that is another. It tells the next start what to remove.
 const socketsName = "sockets"
 
-func (l layout) socketPath(n node) string { return filepath.Join(l.sockets, n.name+".sock") }
+func (l layout) socketPath(unit string) string { return filepath.Join(l.sockets, unit+".sock") }
 
-// openSockets says where the nodes' sockets are: in the run directory, or in a
+// socketPaths are those of the nodes' APIs and of the members.
+func (l layout) socketPaths() (paths []string) {
+	for _, n := range l.nodes {
+		paths = append(paths, l.socketPath(n.name))
+	}
+	for _, m := range l.masters {
+		paths = append(paths, l.socketPath(m.name))
+	}
+	return paths
+}
+
+// openSockets says where the sockets are: in the run directory, or in a
 // short one of their own if the run directory's path is too long for a socket or
 // cannot be written as unix:///PATH.
 func (l layout) openSockets() (string, error) {
@@ -40,11 +51,10 @@ func (l layout) openSockets() (string, error) {
 	return "", fmt.Errorf("the path of %s is too long for a socket, and neither %s nor /tmp has room for one: choose a shorter -dir", l.dir, os.TempDir())
 }
 
-// fitsSockets reports whether every node's socket can be in dir.
+// fitsSockets reports whether every socket can be in dir.
 func (l layout) fitsSockets(dir string) bool {
 	l.sockets = dir
-	for _, n := range l.nodes {
-		path := l.socketPath(n)
+	for _, path := range l.socketPaths() {
 		u, err := url.Parse("unix://" + path)
 		// sun_path of sockaddr_un, with its final zero byte.
 		if err != nil || u.Path != path || u.Host != "" || len(path) >= len(syscall.RawSockaddrUnix{}.Path) {
@@ -55,7 +65,7 @@ func (l layout) fitsSockets(dir string) bool {
 }
 
 // removeSockets removes what openSockets made for a run directory, and what the
-// nodes put there.
+// nodes and members put there.
 func (l layout) removeSockets() error {
 	dir, err := os.Readlink(filepath.Join(l.dir, socketsName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -65,8 +75,8 @@ func (l layout) removeSockets() error {
 		return fmt.Errorf("finding the sockets: %w", err)
 	}
 	l.sockets = dir
-	for _, n := range l.nodes {
-		if err := os.Remove(l.socketPath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, path := range l.socketPaths() {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing a socket: %w", err)
 		}
 	}

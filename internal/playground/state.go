@@ -23,26 +23,31 @@ type state struct {
 	SSLDir   string `json:"ssldir"`   // as Puppet's: the certificate, key and CRL of Operator
 	Operator string `json:"operator"` // the certname that may write over https
 	PID      int    `json:"pid"`      // of the playground itself
-	// Processes are the nodes in order, then the masters in order.
+	// Processes are the nodes in order, then the masters in order, then their members.
 	Processes []processState `json:"processes"`
 }
 
-// processState is one node or master. Addresses are host:port.
+// processState is one node, master or member. Addresses are host:port.
 type processState struct {
-	Role       string `json:"role"` // node or master
-	Name       string `json:"name"` // ns1, m1
+	Role       string `json:"role"` // node, master or member
+	Name       string `json:"name"` // ns1, m1, m1-member
 	Host       string `json:"host"` // ns1.example.net, no final dot
 	Service    string `json:"service,omitempty"`
 	Datacenter string `json:"datacenter"`
 	// Address is where it does its work: DNS over UDP and TCP for a node,
-	// HTTPS for a master.
+	// HTTPS for a master, and for a member to others.
 	Address string `json:"address"`
-	Metrics string `json:"metrics,omitempty"` // a node's Prometheus address
+	Metrics string `json:"metrics,omitempty"` // a node's or member's Prometheus address
 	Ready   string `json:"ready,omitempty"`   // a node's readiness address
-	// Admin is where a node's API listens: unix:///PATH, then https://IP:PORT.
+	// Admin is where a node's API listens: unix:///PATH, then https://IP:PORT; and the
+	// socket of a member.
 	Admin  []string `json:"admin,omitempty"`
-	Gossip string   `json:"gossip,omitempty"` // a node's gossip address, UDP and TCP
+	Gossip string   `json:"gossip,omitempty"` // a node's or member's gossip address, UDP and TCP
 	CA     bool     `json:"ca,omitempty"`     // a master that can be the camaster
+	// Of a master: the directory of its CA, if it can have one, and its own copy of
+	// the CRL.
+	CADir   string `json:"cadir,omitempty"`
+	HostCRL string `json:"hostcrl,omitempty"`
 	// PID is 0 while the process does not run: it was killed and not started
 	// again.
 	PID int `json:"pid"`

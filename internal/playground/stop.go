@@ -7,9 +7,10 @@ import "time"
 const stopGrace = 5 * time.Second
 
 // stopAll ends every process, the nodes first, so that none sees its masters go.
+// Members leave their roles as they are.
 func (s *supervisor) stopAll() {
 	stopped := false
-	for _, role := range []string{"node", "master"} {
+	for _, role := range []string{"node", "member", "master"} {
 		var ending []*process
 		for _, u := range s.units {
 			if p := s.processes[u.name]; p != nil && u.role == role && p.running() {

@@ -19,19 +19,19 @@ import (
 // events.
 type supervisor struct {
 	options
-	layout    layout
-	units     []unit
-	authority *authority // once it has issued everything
-	out       io.Writer
-	signals   <-chan os.Signal
+	layout  layout
+	units   []unit
+	out     io.Writer
+	signals <-chan os.Signal
 
-	events chan any        // answered, late, exited or request
+	events chan any        // answered, late, exited, settled, revoked or request
 	ctx    context.Context // done when nobody takes events any more
 	wg     sync.WaitGroup
 
-	processes map[string]*process  // the last one of each unit
-	waiting   map[string][]request // units that do not answer yet, and who asked for them
-	started   bool                 // everything has answered once
+	processes map[string]*process // the last one of each unit
+	waiting   map[string]waiting  // units that do not answer yet
+	settling  bool                // the first camaster's role is not open yet
+	started   bool                // everything has answered once
 	ending    bool
 	stoppers  []request // who asked to stop
 	failure   error     // why it ends, if not because it was asked
@@ -47,8 +47,21 @@ type (
 		process *process
 		err     error
 	}
-	exited struct{ process *process }
+	exited  struct{ process *process }
+	settled struct{ err error }
+	revoked struct {
+		request request
+		by      string // the CA's master
+		err     error
+	}
 )
+
+// waiting is what happens when a unit answers: another one is started, or who asked for
+// it is told.
+type waiting struct {
+	then   string // a unit's name
+	askers []request
+}
 
 // supervise runs a playground until it is stopped or fails to start.
 func supervise(o options, out io.Writer) (err error) {
@@ -73,6 +86,9 @@ func supervise(o options, out io.Writer) (err error) {
 	if info, err := os.Stat(o.puppetsrv); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
 		return fmt.Errorf("no puppetsrv binary at %s: build it with `make build`, or say where it is with -puppetsrv", o.puppetsrv)
 	}
+	if info, err := os.Stat(o.member); o.members && (err != nil || info.IsDir() || info.Mode()&0o111 == 0) {
+		return fmt.Errorf("no puppetsrv-member binary at %s: build it with `make build`, say where it is with -member, or do without by -members=false", o.member)
+	}
 	dir, leftover, err := openRundir(o.dir)
 	if running := (*runningError)(nil); errors.As(err, &running) {
 		return fmt.Errorf("%w: stop it with `%s`, or run another one beside it with -dir, and -base %v", err, o.again("-stop"), o.nextBase())
@@ -83,7 +99,7 @@ func supervise(o options, out io.Writer) (err error) {
 	s := &supervisor{
 		options: o, layout: l, out: out, signals: signals,
 		events:    make(chan any),
-		processes: make(map[string]*process), waiting: make(map[string][]request),
+		processes: make(map[string]*process), waiting: make(map[string]waiting),
 	}
 	defer func() {
 		err = errors.Join(err, dir.close(s.keepLogs...))
@@ -127,13 +143,17 @@ func (s *supervisor) run() error {
 	if err := s.checkEndpoints(s.layout.endpoints()); err != nil {
 		return err
 	}
-	if s.authority, err = s.layout.prepare(); err != nil {
+	if err := s.layout.prepare(); err != nil {
 		return err
 	}
 	s.printf("puppetsrv playground: zone %s, two datacenters on this machine's loopback, one cluster\n", zoneName)
-	// The nodes come last: they must not see a master down that only starts.
-	for _, role := range []string{"master", "node"} {
+	// A member comes before its master, as on a booting host: nothing opens before it
+	// has decided. The nodes come last: they must not see a master down that only starts.
+	for _, role := range []string{"member", "master", "node"} {
 		s.bringUp(role)
+	}
+	if s.layout.members && !s.ending {
+		s.appoint()
 	}
 	if !s.ending {
 		s.started = true
@@ -154,7 +174,7 @@ func (s *supervisor) run() error {
 func (s *supervisor) bringUp(role string) {
 	for _, u := range s.units {
 		if u.role == role && !s.ending {
-			if err := s.launch(u); err != nil {
+			if err := s.launch(u, waiting{}); err != nil {
 				s.fail(err)
 			}
 		}
@@ -164,14 +184,45 @@ func (s *supervisor) bringUp(role string) {
 	}
 }
 
+// appoint has the first camaster set, and returns when its role is open.
+func (s *supervisor) appoint() {
+	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
+	defer cancel()
+	s.settling = true
+	s.wg.Go(func() {
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		last := errors.New("not asked yet")
+		for {
+			err := s.layout.appoint(ctx)
+			if err == nil {
+				s.send(settled{})
+				return
+			}
+			if ctx.Err() == nil {
+				last = err
+			}
+			select {
+			case <-ctx.Done():
+				s.send(settled{last})
+				return
+			case <-ticker.C:
+			}
+		}
+	})
+	for s.settling && !s.ending {
+		s.next()
+	}
+}
+
 // launch starts a unit's process and has its answer waited for.
-func (s *supervisor) launch(u unit, askers ...request) error {
+func (s *supervisor) launch(u unit, w waiting) error {
 	p, err := startProcess(s.dir, u.name, u.command...)
 	if err != nil {
 		return err
 	}
 	s.processes[u.name] = p
-	s.waiting[u.name] = askers
+	s.waiting[u.name] = w
 	s.wg.Go(func() {
 		p.wait()
 		s.send(exited{p})
@@ -238,8 +289,12 @@ func (s *supervisor) send(event any) {
 	select {
 	case s.events <- event:
 	case <-s.ctx.Done():
-		if r, ok := event.(request); ok {
-			r.refuse("the playground is stopping")
+		const stopping = "the playground is stopping"
+		switch e := event.(type) {
+		case request:
+			e.refuse(stopping)
+		case revoked:
+			e.request.refuse(stopping)
 		}
 	}
 }

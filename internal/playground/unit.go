@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// unit is a node or master that the supervisor keeps, whatever it does.
+// unit is a node, master or member that the supervisor keeps, whatever it does.
 type unit struct {
 	role, name string
 	command    []string
@@ -18,14 +18,30 @@ type unit struct {
 func (l layout) units(o options) []unit {
 	var units []unit
 	for _, m := range l.masters {
+		if !l.members {
+			break
+		}
+		units = append(units, unit{
+			role: "member", name: m.memberName(),
+			command: []string{o.member, "run", "--config", l.memberPath(m)},
+			about:   fmt.Sprintf("%s  %-15v", m.datacenter, m.member),
+			check: func(ctx context.Context, first bool, _ []node) (string, error) {
+				return l.checkMember(ctx, m, first)
+			},
+		})
+	}
+	for _, m := range l.masters {
 		u := unit{
 			role: "master", name: m.name,
-			command: []string{o.self, "master", "-listen", m.address.String(), "-cert", l.certPath(m.name), "-key", l.keyPath(m.name)},
-			about:   fmt.Sprintf("%s  %-15v", m.datacenter, m.address),
+			command: []string{
+				o.self, "master", "-listen", m.address.String(), "-cert", l.certPath(m.name), "-key", l.keyPath(m.name),
+				"-localcacert", l.caPath(), "-hostcrl", l.hostCRLPath(m),
+			},
+			about: fmt.Sprintf("%s  %-15v", m.datacenter, m.address),
 		}
 		answers := "running"
 		if m.ca {
-			u.command = append(u.command, "-ca")
+			u.command = append(u.command, "-cadir", l.cadirPath(m))
 			answers += ", CA-capable"
 		}
 		u.check = func(ctx context.Context, first bool, _ []node) (string, error) {
