@@ -41,7 +41,7 @@ type grammar struct {
 	Plan    planCommand    `cmd:"" help:"Print the steps by which the role would become open, closed or standby; do nothing."`
 	Drain   drainCommand   `cmd:"" help:"Have the nodes list this host last, as before a restart of puppetserver."`
 	Undrain undrainCommand `cmd:"" help:"End a drain."`
-	Gate    gateCommand    `cmd:"" help:"Succeed if a service of this host may start now. For its unit."`
+	Gate    gateCommand    `cmd:"" help:"For a unit, before it starts a service: succeed once that may start, and make sure that it starts closed unless the role is to be open."`
 	Leave   leaveCommand   `cmd:"" help:"Take this host out of the cluster for good, and end the member."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

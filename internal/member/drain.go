@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/procfs"
 
@@ -38,8 +39,8 @@ const quiet = 5 * time.Second
 
 // drain makes this host's wish known.
 func (m *Member) drain(ctx context.Context, r DrainRequest) (DrainResult, error) {
-	if strings.TrimSpace(r.Reason) == "" || len(r.Reason) > 500 {
-		return DrainResult{}, fmt.Errorf("a reason of 1 to 500 bytes is needed: it is shown by `puppetsrvctl masters`")
+	if strings.TrimSpace(r.Reason) == "" || len(r.Reason) > 500 || strings.ContainsFunc(r.Reason, unicode.IsControl) {
+		return DrainResult{}, fmt.Errorf("a reason is needed, in one line of 1 to 500 bytes: it is shown by `puppetsrvctl masters`")
 	}
 	d := &evidence.Drain{Reason: r.Reason, Since: time.Now().UTC().Truncate(time.Second)}
 	if r.For > 0 {
@@ -122,7 +123,11 @@ func (m *Member) connected() (int, error) {
 	n := 0
 	for _, c := range append(v4, v6...) {
 		local, remote := addr(c.LocalAddr), addr(c.RemAddr)
+		// What comes from this host is no agent's: the member looks at its puppetserver too.
 		// Where masters share a host, as in a playground, each has its own address.
+		if remote.IsLoopback() {
+			continue
+		}
 		if c.St == established && c.LocalPort == uint64(m.settings().Port) && local != remote && !members[remote] && !others[local] {
 			n++
 		}

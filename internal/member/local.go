@@ -50,7 +50,7 @@ type LocalPlan struct {
 	Steps []evidence.Step `json:"steps"`
 }
 
-// LocalGate is the answer to GET /v1/gate/SERVICE.
+// LocalGate is the answer to POST /v1/gate/SERVICE.
 type LocalGate struct {
 	Allowed bool   `json:"allowed"`
 	Reason  string `json:"reason"`
@@ -65,7 +65,7 @@ func (m *Member) listenLocal() error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answer(w, m.status()) })
 	mux.HandleFunc("GET /v1/plan", m.servePlan)
-	mux.HandleFunc("GET /v1/gate/{service}", func(w http.ResponseWriter, r *http.Request) { answer(w, m.gate(r.Context(), r.PathValue("service"))) })
+	mux.HandleFunc("POST /v1/gate/{service}", func(w http.ResponseWriter, r *http.Request) { answer(w, m.gate(r.Context(), r.PathValue("service"))) })
 	mux.HandleFunc("PUT /v1/drain", m.serveDrain)
 	mux.HandleFunc("DELETE /v1/drain", func(w http.ResponseWriter, r *http.Request) {
 		m.setDrain(nil)
@@ -145,7 +145,7 @@ func (l *Local) Plan(ctx context.Context, to string) (p LocalPlan, err error) {
 
 // Gate says whether a service may start now.
 func (l *Local) Gate(ctx context.Context, service string) (g LocalGate, err error) {
-	err = l.call(ctx, http.MethodGet, "/v1/gate/"+service, nil, &g)
+	err = l.call(ctx, http.MethodPost, "/v1/gate/"+service, nil, &g)
 	return g, err
 }
 

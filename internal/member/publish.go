@@ -162,6 +162,9 @@ func (m *Member) problems(e *evidence.Evidence) []string {
 			say("was camaster until another one was made it: `puppetsrvctl rejoin %s` makes it a standby", m.settings().Certname)
 		}
 	}
+	if _, err := m.cluster.Problem(); err != nil {
+		say("what it is told is not kept over a restart: %s", err)
+	}
 	if e.PuppetDB != nil && e.PuppetDB.Error != "" {
 		say("PuppetDB: %s", e.PuppetDB.Error)
 	}

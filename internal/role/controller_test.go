@@ -977,7 +977,7 @@ func TestDamagedRecord(t *testing.T) {
 		m.files[role.RecordFile] = bad
 		p = m.run()
 		p.ctl.Know(heard(1, to(m1)))
-		r := p.until("closing", func(r evidence.Role) bool { return r.State == evidence.Closed })
+		r := p.until("closing", func(r evidence.Role) bool { return r.State == evidence.Failed && !m.anyOpen() })
 		if m.anyOpen() || !strings.Contains(r.Reason, "reading the record of the role") || !strings.Contains(r.Reason, "put an undamaged copy there") {
 			t.Errorf("%s, %+v", m.states(), r)
 		}

@@ -93,6 +93,8 @@ func (c *Controller) state() (state, reason string) {
 		return evidence.Failed, problem
 	case !shut || moving && d.To == Closed:
 		return evidence.Closing, reason
+	case c.record.damaged != nil:
+		return evidence.Failed, reason // somebody has to put that right
 	case c.handing(d) && c.record.Data == Own && c.waits == "" && c.record.damaged == nil:
 		return evidence.Closing, reason // it is yet to be seen whether that was clean
 	case d.State == evidence.Standby && !c.change.follows:
