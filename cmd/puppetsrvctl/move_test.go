@@ -345,6 +345,13 @@ func TestMoveSaysWhatStands(t *testing.T) {
 	s.complains(exitIncomplete, words("switchover --to m3 --reason x --role-wait 300ms --force --accept-data-loss"), "m1.example.net is closed, and <...>\n<...>\n<...>\n<...>"+goesOn)
 	s.want(exitDone, words("status"), "hands over to m3.example.net")
 	s.set(func(f *fake) { delete(f.stage.stuck, "m1.example.net") })
+	// What does not come true by itself is said with the flag that passes over it.
+	s.set(func(f *fake) {
+		f.stage.conditions = []admin.Condition{{Name: "replication", Passed: admin.PassAcceptDataLoss, Detail: "PostgreSQL on m1.example.net was killed"}}
+	})
+	s.complains(exitIncomplete, words("switchover --to m3 --reason x --role-wait 1s"), "m1.example.net is closed, and after 1s m3.example.net cannot be the camaster yet:\n"+
+		"  - PostgreSQL on m1.example.net was killed (--accept-data-loss would pass over this)\n<...>"+goesOn)
+	s.set(func(f *fake) { f.stage.conditions = nil })
 	s.want(exitDone, words("switchover --abort --reason no"), "is now m1.example.net", "m1.example.net gets work again")
 	s.is("m1.example.net", evidence.Open, evidence.Standby)
 	s.want(exitDone, words("switchover --abort --reason no"), "m1.example.net hands over to nobody")
@@ -358,6 +365,25 @@ func TestMoveSaysWhatStands(t *testing.T) {
 	s.complains(exitIncomplete, words("failover --to m3 --reason x --role-wait 300ms"), "m3.example.net is camaster, but after 300ms its role is not open: <...>"+goesOn)
 	s.set(func(f *fake) { delete(f.stage.stuck, "m3.example.net") })
 	s.want(exitDone, words("switchover --to m3 --reason x"))
+	s.is("m3.example.net", evidence.Standby, evidence.Open)
+}
+
+// A handover that lost something goes on where that is accepted, and says what is lost.
+func TestSwitchoverThatLoses(t *testing.T) {
+	s := newSite(t)
+	s.members()
+	s.hook(func(call string) {
+		if call != "done handover" {
+			return
+		}
+		s.set(func(f *fake) {
+			f.stage.conditions = []admin.Condition{{Name: "replication", Passed: admin.PassAcceptDataLoss, Detail: "PostgreSQL on m1.example.net was killed"}}
+			f.stage.loss = admin.Loss{Detail: "not known: PostgreSQL was killed"}
+		})
+	})
+	s.complains(exitIncomplete, words("switchover --to m3 --reason x --role-wait 1s"), "m1.example.net is closed, and <...>\n  - PostgreSQL <...> (--accept-data-loss would pass over this)\n<...>\n<...>")
+	s.want(exitDone, words("switchover --to m3 --reason x --accept-data-loss"),
+		"not met   replication: PostgreSQL on m1.example.net was killed", "loses     not known: PostgreSQL was killed\npassed    replication: PostgreSQL on m1.example.net was killed")
 	s.is("m3.example.net", evidence.Standby, evidence.Open)
 }
 

@@ -100,8 +100,10 @@ func (c *switchoverCommand) run(m *mover, plan *admin.Plan, old, target string) 
 func (m *mover) handover(f *moveFlags, old, target, version string) error {
 	began := time.Now()
 	var left []admin.Condition
+	var plan admin.Plan
 	err := m.every(func() (bool, error) {
-		plan, err := m.client.Plan(m.s.ctx, admin.KindSwitchover, target)
+		var err error
+		plan, err = m.client.Plan(m.s.ctx, admin.KindSwitchover, target)
 		var master admin.Master
 		if err == nil {
 			master, err = m.client.Master(m.s.ctx, old)
@@ -122,7 +124,9 @@ func (m *mover) handover(f *moveFlags, old, target, version string) error {
 			return !c.Refuses(f.AcceptDataLoss && !c.Waits, f.Force && !c.Waits)
 		})
 		for i := range left {
-			left[i].Passed = "" // as far as this command goes
+			if left[i].Waits {
+				left[i].Passed = "" // as far as this command goes
+			}
 		}
 		return len(left) == 0, nil
 	})
@@ -136,7 +140,7 @@ func (m *mover) handover(f *moveFlags, old, target, version string) error {
 		return err
 	}
 	m.phase("closed and handed over", time.Since(began))
-	return nil
+	return m.say(m.page.Passed(plan))
 }
 
 // mark begins the reason of a drain that is a switchover's own.

@@ -174,50 +174,49 @@ func (m *move) accepted(set *admin.SetCamaster) string {
 func (m *move) loss() admin.Loss {
 	pg := m.to.postgreSQL()
 	switch {
-	case m.kind != admin.KindFailover:
-		return admin.Loss{Known: true, Detail: "nothing: the old camaster is closed first, and the new one waits until it has everything"}
 	case m.stays():
 		return admin.Loss{Known: true, Detail: "nothing: it is the camaster already"}
+	case m.kind == admin.KindSwitchover && m.handing():
+		return m.handoverLoss()
+	case m.kind == admin.KindSwitchover:
+		return admin.Loss{Known: true, Detail: "nothing: the old camaster is closed first, and the new one waits until it has everything"}
 	case pg == nil && m.to.member != nil && m.from.member != nil && m.from.postgreSQL() == nil:
 		return admin.Loss{Known: true, Detail: "nothing of a database: the members know of none"}
 	case pg == nil:
 		return admin.Loss{Detail: fmt.Sprintf("not known: no member on %s says anything of a database", m.to.host)}
 	}
-	var l admin.Loss
-	l.Bytes, l.Known = m.lag()
-	if !pg.Current.IsZero() {
-		l.Since = pg.Current.UTC()
-		// Two clocks: the longer of what both of them say.
-		old := max(m.now.Sub(pg.Current), m.to.member.said.Sub(pg.Current)+m.now.Sub(m.to.member.came), 0)
-		l.Seconds = old.Round(time.Millisecond).Seconds()
-	}
+	bytes, known := m.lag()
 	switch {
-	case !l.Known && l.Since.IsZero():
-		l.Detail = fmt.Sprintf("not known: the database of %s has never heard of its primary", m.to.host)
-	case !l.Known:
-		l.Detail = fmt.Sprintf("not known in bytes; at most what was committed in the last %.1f s", l.Seconds)
-	case l.Since.IsZero():
-		l.Known = false
-		l.Detail = fmt.Sprintf("%d bytes of log are known to be missing; since when is not", l.Bytes)
-	default:
-		l.Detail = fmt.Sprintf("%d bytes of log are known to be missing; at most what was committed in the last %.1f s", l.Bytes, l.Seconds)
+	case known:
+		return m.since(admin.Loss{Known: true, Bytes: bytes, Detail: missingBytes(bytes)})
+	case pg.Current.IsZero():
+		return admin.Loss{Detail: fmt.Sprintf("not known: the database of %s has never heard of its primary", m.to.host)}
 	}
-	return l
+	return m.since(admin.Loss{Detail: "not known in bytes"})
 }
 
 // lag is how many bytes of its log, as far as anybody heard of them, the camaster had
-// written and the target has not received.
+// written and the target has not received. While the target streams from a camaster
+// that lives, its own two numbers are of one moment; those of two reports are not, and
+// under load would show what was written between them.
 func (m *move) lag() (bytes uint64, known bool) {
 	pg := m.to.postgreSQL()
 	if pg == nil {
 		return 0, false
 	}
-	if from := m.from.postgreSQL(); from != nil && from.Written > pg.PrimaryWritten && (from.System == "" || from.System == pg.System) {
-		whole := *pg
-		whole.PrimaryWritten = from.Written
-		return whole.Lag()
+	if m.kind == admin.KindSwitchover && pg.Streaming {
+		return pg.Lag()
 	}
-	return pg.Lag()
+	whole := *pg
+	if from := m.from.postgreSQL(); from != nil && (from.System == "" || from.System == pg.System) {
+		whole.PrimaryWritten = max(whole.PrimaryWritten, from.Written)
+		// One that was started again in recovery has what it wrote before. On another
+		// timeline the same number is another place.
+		if from.Role != "primary" && from.Timeline == pg.Timeline {
+			whole.PrimaryWritten = max(whole.PrimaryWritten, logEnd(from))
+		}
+	}
+	return whole.Lag()
 }
 
 // steps are those of the nodes, and of the members as far as nodes know them.

@@ -124,6 +124,9 @@ func TestConditions(t *testing.T) {
 		{"a former one", moving(admin.KindFailover), func(_ *move, _, to *evidence.Evidence) {
 			to.Role.State, to.Role.Former, to.Role.Opened = evidence.Closed, true, "0.2.ns1"
 		}, []string{"role" + insist}, "was the camaster under 0.2.ns1 and is closed: `puppetsrvctl rejoin m3.example.net`"},
+		{"one with a damaged record", moving(admin.KindFailover), func(_ *move, _, to *evidence.Evidence) {
+			to.Role.State, to.Role.Reason = evidence.Closed, "the record of the role is damaged"
+		}, []string{"role" + insist}, "is closed under 0.4.ns1, and follows nobody: the record of the role is damaged"},
 		{"a failing one", moving(admin.KindFailover), func(_ *move, _, to *evidence.Evidence) {
 			to.Role.State, to.Role.Reason = evidence.Failed, "ca: no space"
 		}, []string{"role" + insist}, "fails: ca: no space"},
@@ -197,6 +200,11 @@ func TestConditions(t *testing.T) {
 			from.Code = append(from.Code, evidence.Environment{Name: "stage", Revision: "3"})
 		}, []string{"code warning"}, "production has 222222222222 here, 111111111111 there; test is here only; stage is there only"},
 
+		// The camaster that a plain set replaces.
+		{"set, its member is dead", moving(admin.KindSet), func(m *move, _, _ *evidence.Evidence) { m.from.verdict.Down, m.from.member.fresh = false, false }, []string{"camaster closes" + insist}, "start that, or stop the host"},
+		{"set, no member is known", moving(admin.KindSet), func(m *move, _, _ *evidence.Evidence) { m.from.verdict.Down, m.from.member = false, nil }, []string{"camaster closes" + insist, "CA in step" + loss}, "no member is known that would close it"},
+		{"set, it is down", moving(admin.KindSet), func(m *move, _, _ *evidence.Evidence) { m.from.verdict.Down, m.from.member.fresh = true, false }, nil, "m1.example.net is not up"},
+
 		// The camaster of a failover.
 		{"it is up", moving(admin.KindFailover), func(m *move, _, _ *evidence.Evidence) { m.from.verdict.Down, m.from.member.fresh = false, true }, []string{"camaster lost waits" + insist}, "use `puppetsrvctl switchover --to m3.example.net`, which loses nothing"},
 		{"it is up, its member is dead", moving(admin.KindFailover), func(m *move, _, _ *evidence.Evidence) { m.from.verdict.Down = false }, []string{"camaster lost waits" + insist}, "is up, and its member, which would close it, is dead"},
@@ -233,11 +241,48 @@ func TestConditions(t *testing.T) {
 		}, []string{"camaster closed waits" + insist}, "; its member is dead since"},
 		{"the CA is not sealed", handing(), func(_ *move, from, _ *evidence.Evidence) { from.CA.Sealed = false }, []string{"CA in step waits" + loss}, "is not sealed yet"},
 		{"the CA has more", handing(), func(_ *move, from, _ *evidence.Evidence) { from.CA.Hash = "h2" }, []string{"CA in step waits" + loss}, "does not have all of the CA yet"},
-		{"the database runs", handing(), func(_ *move, from, _ *evidence.Evidence) { from.PostgreSQL.Role = "primary" }, []string{"replication waits" + loss}, "is not stopped yet: primary"},
+		{"the database runs", handing(), func(_ *move, from, _ *evidence.Evidence) { from.PostgreSQL.Role = "primary" }, []string{"replication waits" + loss}, "is not stopped yet: it is a primary"},
 		{"the database is fenced", handing(), func(_ *move, from, _ *evidence.Evidence) {
 			from.PostgreSQL.Role, from.PostgreSQL.ReadOnly = "primary", true
 		}, nil, "m3.example.net has received everything"},
-		{"the end is not known", handing(), func(_ *move, from, _ *evidence.Evidence) { from.PostgreSQL.Written = 0 }, []string{"replication waits" + loss}, "how far"},
+		{"it was killed", handing(), func(_ *move, from, _ *evidence.Evidence) {
+			from.PostgreSQL.Written, from.PostgreSQL.Error = 0, "it was not shut down (in production)"
+		}, []string{"replication" + loss}, "it is not known whether m3.example.net has everything: PostgreSQL on m1.example.net is stopped, and where its log ends is not known: it was not shut down (in production); once"},
+		{"it was started again, and stopped in recovery", handing(), func(_ *move, from, _ *evidence.Evidence) {
+			from.PostgreSQL.Written, from.PostgreSQL.Received, from.PostgreSQL.Replayed = 0, 5000, 5000
+		}, []string{"replication" + loss}, "where its log ends is not known"},
+		{"it was started again", handing(), func(_ *move, from, _ *evidence.Evidence) {
+			*from.PostgreSQL = evidence.PostgreSQL{Role: "standby", Timeline: 1, System: "7", Received: 5000, Replayed: 5000}
+		}, nil, "m3.example.net has received everything"},
+		{"it was started again, and the target is ahead", handing(), func(_ *move, from, _ *evidence.Evidence) {
+			*from.PostgreSQL = evidence.PostgreSQL{Role: "standby", Timeline: 1, System: "7", Received: 4000, Replayed: 4900}
+		}, nil, ""},
+		{"it was started again, and has more", handing(), func(_ *move, from, _ *evidence.Evidence) {
+			*from.PostgreSQL = evidence.PostgreSQL{Role: "standby", Timeline: 1, System: "7", Received: 6000, Replayed: 5500}
+		}, []string{"replication waits" + loss}, "has yet to receive 1000 bytes of what PostgreSQL on m1.example.net has"},
+		{"it was started again, and has replayed more", handing(), func(_ *move, from, _ *evidence.Evidence) {
+			*from.PostgreSQL = evidence.PostgreSQL{Role: "standby", Timeline: 1, System: "7", Replayed: 6000}
+		}, []string{"replication waits" + loss}, "has yet to receive 1000 bytes"},
+		{"it was started again, and says nothing yet", handing(), func(_ *move, from, _ *evidence.Evidence) {
+			*from.PostgreSQL = evidence.PostgreSQL{Role: "standby", Timeline: 1, System: "7"}
+		}, []string{"replication waits" + loss}, "how far PostgreSQL on m1.example.net has written is not known yet"},
+		{"it is starting", handing(), func(_ *move, from, _ *evidence.Evidence) {
+			*from.PostgreSQL = evidence.PostgreSQL{Role: "unknown", Error: "the database system is starting up"}
+		}, []string{"replication waits" + loss}, "PostgreSQL on m1.example.net is in an unknown state: the database system is starting up"},
+		{"nothing is heard of it", handing(), func(_ *move, from, _ *evidence.Evidence) { from.PostgreSQL = nil }, []string{"replication waits" + loss}, "nothing is heard of PostgreSQL on m1.example.net"},
+		{"fenced, and not all received", handing(), func(_ *move, from, to *evidence.Evidence) {
+			from.PostgreSQL.Role, from.PostgreSQL.ReadOnly, from.PostgreSQL.Written = "primary", true, 5001
+		}, []string{"replication waits" + loss}, "has yet to receive 1 bytes"},
+		{"not all received, the link is cut", handing(), func(m *move, from, to *evidence.Evidence) {
+			from.PostgreSQL.Written, m.to.member.came = 5001, m.from.member.came.Add(time.Millisecond)
+		}, []string{"replication" + loss}, "has yet to receive 1 bytes"},
+		{"not all received, and more comes", handing(), func(m *move, from, to *evidence.Evidence) {
+			from.PostgreSQL.Written, m.to.member.came, to.PostgreSQL.Streaming = 5001, m.from.member.came.Add(time.Millisecond), true
+		}, []string{"replication waits" + loss}, "has yet to receive 1 bytes"},
+		{"it was not closed cleanly", handing(), func(_ *move, from, _ *evidence.Evidence) { from.Role.Unclean = "the host was booted since it was open" }, []string{"camaster closed" + loss}, "is closed under 0.5.ns1, but what it wrote may not all be on m3.example.net: the host was booted since it was open; `puppetsrvctl switchover --abort`"},
+		{"it is not closed, nor cleanly", handing(), func(_ *move, from, _ *evidence.Evidence) {
+			from.Role.Unclean, from.Role.Services[0].State = "the host was booted since it was open", "open"
+		}, []string{"camaster closed waits" + insist}, "on m1.example.net ca is open"},
 		{"not all received", handing(), func(_ *move, from, _ *evidence.Evidence) { from.PostgreSQL.Written = 5001 }, []string{"replication waits" + loss}, "has yet to receive 1 bytes"},
 		{"received before what was last heard", handing(), func(_ *move, from, to *evidence.Evidence) {
 			to.PostgreSQL.PrimaryWritten, to.PostgreSQL.Received = 4000, 4999
@@ -308,6 +353,14 @@ func TestLoss(t *testing.T) {
 		{"of a switchover", admin.KindSwitchover, nil, admin.Loss{Known: true, Detail: "nothing: the old camaster is closed first, and the new one waits until it has everything"}},
 		{"as the camaster told", admin.KindFailover, func(_ *move, from, _ *evidence.PostgreSQL) { from.Written = 9000 }, admin.Loss{Known: true, Bytes: 4000, Since: before(3 * time.Second), Seconds: 3, Detail: "4000 bytes of log are known to be missing; at most what was committed in the last 3.0 s"}},
 		{"a camaster of another system told nothing", admin.KindFailover, func(_ *move, from, _ *evidence.PostgreSQL) { from.Written, from.System = 9000, "8" }, admin.Loss{Known: true, Since: before(3 * time.Second), Seconds: 3, Detail: "0 bytes of log are known to be missing; at most what was committed in the last 3.0 s"}},
+		{"as a camaster that was started again has it", admin.KindFailover, func(_ *move, from, _ *evidence.PostgreSQL) {
+			*from = evidence.PostgreSQL{Role: "standby", Timeline: 1, System: "7", Received: 9000}
+		}, admin.Loss{Known: true, Bytes: 4000, Since: before(3 * time.Second), Seconds: 3, Detail: "4000 bytes of log are known to be missing; at most what was committed in the last 3.0 s"}},
+		{"as a camaster of an older timeline has it", admin.KindFailover, func(_ *move, from, to *evidence.PostgreSQL) {
+			*from, to.Timeline = evidence.PostgreSQL{Role: "standby", Timeline: 1, System: "7", Received: 9000}, 2
+		}, admin.Loss{Known: true, Since: before(3 * time.Second), Seconds: 3, Detail: "0 bytes of log are known to be missing; at most what was committed in the last 3.0 s"}},
+		{"of setting", admin.KindSet, func(_ *move, _, to *evidence.PostgreSQL) { to.Received = 3000 }, admin.Loss{Known: true, Bytes: 2000, Since: before(3 * time.Second), Seconds: 3, Detail: "2000 bytes of log are known to be missing; at most what was committed in the last 3.0 s"}},
+		{"of setting what is set", admin.KindSet, func(m *move, _, _ *evidence.PostgreSQL) { m.to = m.from }, admin.Loss{Known: true, Detail: "nothing: it is the camaster already"}},
 		// Its clock is ahead by ten seconds: by ours it was current in the future.
 		{"a clock ahead", admin.KindFailover, func(m *move, _, to *evidence.PostgreSQL) {
 			to.Current, m.to.member.said = noon.Add(7*time.Second), noon.Add(9*time.Second)
@@ -331,6 +384,55 @@ func TestLoss(t *testing.T) {
 			}
 			if got := m.loss(); got != test.want {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// The end of a handover says what is lost if it is not what it was to be.
+func TestHandoverLoss(t *testing.T) {
+	const last = "; at most what was committed in the last 3.0 s"
+	since := func(known bool, bytes uint64, detail string) admin.Loss {
+		return admin.Loss{Known: known, Bytes: bytes, Since: before(3 * time.Second), Seconds: 3, Detail: detail + last}
+	}
+	for _, test := range []struct {
+		name string
+		edit func(m *move, from, to *evidence.Evidence)
+		want admin.Loss
+	}{
+		{"all is there", nil, admin.Loss{Known: true, Detail: "nothing: m3.example.net has everything that m1.example.net wrote"}},
+		{"no database", func(_ *move, from, to *evidence.Evidence) { from.PostgreSQL, to.PostgreSQL = nil, nil }, admin.Loss{Known: true, Detail: "nothing: m3.example.net has everything that m1.example.net wrote"}},
+		{"rows are missing", func(_ *move, from, _ *evidence.Evidence) { from.PostgreSQL.Written = 5800 }, since(true, 800, "800 bytes of log are known to be missing")},
+		{"rows are missing since nobody knows when", func(_ *move, from, to *evidence.Evidence) {
+			from.PostgreSQL.Written, to.PostgreSQL.Current = 5800, time.Time{}
+		}, admin.Loss{Bytes: 800, Detail: "800 bytes of log are known to be missing; since when is not"}},
+		{"it was started again, and has more", func(_ *move, from, _ *evidence.Evidence) {
+			*from.PostgreSQL = evidence.PostgreSQL{Role: "standby", Timeline: 1, System: "7", Received: 6000}
+		}, since(true, 1000, "1000 bytes of log are known to be missing")},
+		{"it was killed", func(_ *move, from, _ *evidence.Evidence) { from.PostgreSQL.Written = 0 },
+			since(false, 0, "not known: PostgreSQL on m1.example.net is stopped, and where its log ends is not known; once it is started there, in recovery as it is, it says so")},
+		{"it was stopped in recovery, with more", func(_ *move, from, _ *evidence.Evidence) {
+			from.PostgreSQL.Written, from.PostgreSQL.Received = 0, 6000
+		}, since(false, 1000, "not known: PostgreSQL on m1.example.net is stopped, and where its log ends is not known; once it is started there, in recovery as it is, it says so")},
+		{"it is not closed yet", func(_ *move, from, _ *evidence.Evidence) { from.PostgreSQL.Role = "primary" }, admin.Loss{Detail: "not known yet: PostgreSQL on m1.example.net is not stopped yet: it is a primary"}},
+		{"not closed cleanly", func(_ *move, from, _ *evidence.Evidence) { from.Role.Unclean = "the host was booted since it was open" },
+			since(false, 0, "not known: what was closed on m1.example.net may not all be on m3.example.net: the host was booted since it was open")},
+		{"the CA has more", func(_ *move, from, _ *evidence.Evidence) { from.CA.Hash = "h2" }, admin.Loss{Known: true, Detail: "nothing of the database; of the CA what is missing: m3.example.net does not have all of the CA yet"}},
+		{"no database on the target", func(_ *move, _, to *evidence.Evidence) { to.PostgreSQL = nil }, admin.Loss{Detail: "not known: the members on m1.example.net and m3.example.net do not both say what they have"}},
+		{"no member any more", func(m *move, _, _ *evidence.Evidence) { m.from.member = nil }, admin.Loss{Detail: "not known: the members on m1.example.net and m3.example.net do not both say what they have"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := handing()
+			if test.edit != nil {
+				test.edit(m, m.from.member.evidence, m.to.member.evidence)
+			}
+			if got := m.loss(); got != test.want {
+				t.Errorf("got  %+v\nwant %+v", got, test.want)
+			}
+			// What is lost is not "nothing" where a loss had to be accepted.
+			set := admin.SetCamaster{AcceptDataLoss: true}
+			if accepted := m.accepted(&set); strings.HasPrefix(accepted, "nothing:") {
+				t.Errorf("accepted is %q", accepted)
 			}
 		})
 	}

@@ -53,12 +53,15 @@ func (b *bunch) daemon(name string) *daemon {
 }
 
 // says publishes evidence.
-func (h *daemon) says(state, version string) {
+func (h *daemon) says(state, version string) { h.saysOf(state, version, func(*evidence.Role) {}) }
+
+func (h *daemon) saysOf(state, version string, edit func(*evidence.Role)) {
 	serial := map[bool]string{true: "0B", false: "0A"}[state == evidence.Open]
 	e := &evidence.Evidence{
 		CA:   &evidence.CA{Mode: "hot", Complete: true, Hash: "h1", Serial: serial, Sealed: state != evidence.Open},
 		Role: &evidence.Role{State: state, Version: version, Boot: h.Boot(), Services: []evidence.Service{{Name: "ca", State: map[bool]string{true: "open", false: "closed"}[state == evidence.Open]}}},
 	}
+	edit(e.Role)
 	h.Publish(cluster.Report{Datacenter: "dc1", Release: "test", Member: e})
 }
 
@@ -118,6 +121,13 @@ func TestFailoverAndSwitchover(t *testing.T) {
 	refused(admin.SetCamaster{Host: "m2.example.net", Kind: admin.KindHandover, Handover: "m1.example.net"}, "not-camaster", "the camaster is m1.example.net")
 	b.eventually("a switchover is possible", func() bool { return plan(admin.KindSwitchover).Possible })
 
+	problems := func() (text string) {
+		for _, p := range b.status(n).Problems {
+			text += p.Severity + " " + p.Text + "\n"
+		}
+		return text
+	}
+
 	// Handover, the end of it, and the way back by setting.
 	write := func(set admin.SetCamaster) admin.Result {
 		t.Helper()
@@ -143,6 +153,15 @@ func TestFailoverAndSwitchover(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	refused(admin.SetCamaster{Host: "m2.example.net", Kind: admin.KindSwitchover}, "unsafe", "the role on m1.example.net is open under")
+	one.saysOf(evidence.Closed, version(), func(r *evidence.Role) { r.Unclean = "the host was booted" })
+	b.eventually("it is not clean", func() bool {
+		p := plan(admin.KindSwitchover)
+		return !p.Possible && !p.Loss.Known && strings.Contains(p.Loss.Detail, "the host was booted")
+	})
+	b.eventually("that is a problem", func() bool {
+		return strings.Contains(problems(), "warning what was closed on m1.example.net for the handover may not all have reached the others: the host was booted")
+	})
+	refused(admin.SetCamaster{Host: "m2.example.net", Kind: admin.KindSwitchover, Force: true}, "unsafe", "may not all be on m2.example.net: the host was booted")
 	one.says(evidence.Closed, version())
 	b.eventually("all is handed over", func() bool { return plan(admin.KindSwitchover).Possible })
 	// The hash is the same, which is what counts here; the camaster has signed no more.
@@ -160,12 +179,14 @@ func TestFailoverAndSwitchover(t *testing.T) {
 	one.says(evidence.Open, first)
 	two.says(evidence.Failed, version())
 	b.eventually("roles are problems", func() bool {
-		text := ""
-		for _, p := range b.status(n).Problems {
-			text += p.Severity + " " + p.Text + "\n"
-		}
+		text := problems()
 		return strings.Contains(text, "error the role on m1.example.net is open under "+first+", and it is not the camaster") &&
 			strings.Contains(text, "error the role on m2.example.net fails")
+	})
+
+	one.says(evidence.Closed, version())
+	b.eventually("a standby that is none is one", func() bool {
+		return strings.Contains(problems(), "warning the role on m1.example.net is closed, and it follows nobody")
 	})
 
 	// m2 is lost. Its member's last word is kept, though it is dead, and what it had

@@ -76,9 +76,13 @@ func (o *one) role() {
 		o.say("error", "the role on %s is %s under %s, and it is not the camaster: close it, `puppetsrv-member status` there says why it is not%s", o.host, r.State, r.Version, reason)
 	case r.State == evidence.Failed:
 		o.say("error", "the role on %s fails, and is tried again%s", o.host, reason)
+	case o.is && o.handing && r.Unclean != "":
+		o.say("warning", "what was closed on %s for the handover may not all have reached the others: %s", o.host, r.Unclean)
 	case o.is && o.handing:
 	case o.is && r.State != evidence.Open:
 		o.say("error", "%s is the camaster, and its role is %s%s", o.host, r.State, reason)
+	case r.State == evidence.Closed && !r.Former && !o.is:
+		o.say("warning", "the role on %s is closed, and it follows nobody%s", o.host, reason)
 	case r.Former:
 		o.say("warning", "%s was the camaster and is closed: `puppetsrvctl rejoin %[1]s` makes it a standby", o.host)
 	}

@@ -52,6 +52,8 @@ func (m *move) conditions() []admin.Condition {
 		m.closed(&c)
 	case m.kind == admin.KindSwitchover && !m.stays():
 		m.open(&c)
+	case m.kind == admin.KindSet && !m.stays():
+		m.closable(&c)
 	}
 	m.target(&c)
 	if !m.heard(&c) {
@@ -139,6 +141,26 @@ func (m *move) heard(c *checklist) bool {
 	return true
 }
 
+// closable wants somebody to close the camaster where members open the next one: else
+// two would sign.
+func (m *move) closable(c *checklist) {
+	const name = "camaster closes"
+	s := &m.from
+	up := m.looked && s.known && !s.verdict.Down
+	switch {
+	case m.to.role() == nil:
+		// Nothing is opened by a member.
+	case s.member != nil && s.member.fresh:
+		c.met(name, "the member on %s is alive, and closes it", s.host)
+	case !up:
+		c.met(name, "%s is not up", s.host)
+	case s.member != nil:
+		c.unmet(name, force, "%s is up, and its member, which would close it, is %s: start that, or stop the host", s.host, s.member.silence())
+	default:
+		c.unmet(name, force, "%s is up, and no member is known that would close it: stop its services by hand", s.host)
+	}
+}
+
 // lost wants the camaster to be down: one that is up can hand over, and one that nobody
 // closes goes on to write.
 func (m *move) lost(c *checklist) {
@@ -212,6 +234,11 @@ func (m *move) closed(c *checklist) {
 			if service.State != "closed" && service.State != "standby" {
 				open = append(open, service.Name+" is "+service.State)
 			}
+		}
+		if len(open) == 0 && r.Unclean != "" {
+			// It stays so: what would bring the rest is the host that is closed.
+			c.unmet(name, accept, "everything on %s is closed under %s, but what it wrote may not all be on %s: %s; `puppetsrvctl switchover --abort` opens it again", s.host, r.Version, m.to.host, r.Unclean)
+			return
 		}
 		if len(open) == 0 {
 			c.met(name, "everything on %s is closed under %s", s.host, r.Version)

@@ -36,7 +36,10 @@ func (m *move) following(c *checklist) {
 		c.unmet(name, force, "the member on %s holds no role: see `roles` in its configuration", s.host)
 	case m.stays():
 		c.met(name, "%s", r.State)
-	case r.Former || r.State == evidence.Closed:
+	case r.State == evidence.Closed && !r.Former:
+		c.unmet(name, force, "the role on %s is closed under %s, and follows nobody%s", s.host, r.Version, after(": ", r.Reason))
+		c.waits()
+	case r.Former:
 		c.unmet(name, force, "%s was the camaster under %s and is closed: `puppetsrvctl rejoin %[1]s` makes it a standby", s.host, cmp.Or(r.Opened, "an older version"))
 	case r.State == evidence.Failed:
 		c.unmet(name, force, "the role on %s fails: %s", s.host, r.Reason)
@@ -160,26 +163,13 @@ func (m *move) database(c *checklist) {
 		return
 	}
 	c.met(name, "PostgreSQL is a standby of the same cluster, on timeline %d", to.Timeline)
-	m.replication(c, to, from)
+	m.replication(c, to)
 }
 
-func (m *move) replication(c *checklist, to, from *evidence.PostgreSQL) {
+func (m *move) replication(c *checklist, to *evidence.PostgreSQL) {
 	const name = "replication"
 	if m.kind == admin.KindSwitchover && m.handing() {
-		switch {
-		case from == nil:
-			c.unmet(name, accept, "nothing is heard of PostgreSQL on %s", m.from.host)
-		case from.Role == "primary" && !from.ReadOnly || from.Role != "primary" && from.Role != "stopped" && from.Role != "standby":
-			c.unmet(name, accept, "PostgreSQL on %s is not stopped yet: %s", m.from.host, cmp.Or(from.Error, from.Role))
-		case from.Written == 0 && from.Role != "standby":
-			c.unmet(name, accept, "how far PostgreSQL on %s has written is not known yet", m.from.host)
-		case to.Received < from.Written:
-			c.unmet(name, accept, "%s has yet to receive %d bytes", m.to.host, uint64(from.Written-to.Received))
-		default:
-			c.met(name, "%s has received everything", m.to.host)
-			return
-		}
-		c.waits()
+		m.received(c)
 		return
 	}
 	bytes, known := m.lag()

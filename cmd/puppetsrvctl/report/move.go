@@ -98,11 +98,32 @@ func (p Page) Moving(plan admin.Plan) string {
 		case c.OK || c.Waits && plan.Handover:
 		case c.Warning:
 			b.WriteString(p.wrapPainted("note      ", clean(c.Name), amber, ": "+clean(c.Detail)))
+		case plan.Handover: // without flags for it, that is waited for too
+			b.WriteString(p.wrapPainted("not met   ", clean(c.Name), amber, ": "+clean(c.Detail)))
 		default:
-			b.WriteString(p.wrapPainted("passed    ", clean(c.Name), amber, ": "+clean(c.Detail)))
+			b.WriteString(p.passed(c))
 		}
 	}
 	return b.String()
+}
+
+func (p Page) passed(c admin.Condition) string {
+	return p.wrapPainted("passed    ", clean(c.Name), amber, ": "+clean(c.Detail))
+}
+
+// Passed is what a handover that is done passed over, and what it then loses; nothing if
+// every condition is met.
+func (p Page) Passed(plan admin.Plan) string {
+	var b strings.Builder
+	for _, c := range plan.Conditions {
+		if c.Refuses(false, false) {
+			b.WriteString(p.passed(c))
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return p.loss(plan.Loss) + b.String()
 }
 
 // HandingOver is what became of the write that begins a handover.

@@ -105,7 +105,11 @@ func TestPlan(t *testing.T) {
 	golden(t, "plan-passed", page.Plan(p, true, true))
 	golden(t, "plan-moving", page.Moving(p))
 	p.Kind, p.Handover = admin.KindSwitchover, true
-	golden(t, "plan-handover", page.Plan(p, true, true)+page.Moving(p))
+	golden(t, "plan-handover", page.Plan(p, true, true)+page.Moving(p)+page.Passed(p))
+	p.Conditions = p.Conditions[:2]
+	if text := page.Passed(p); text != "" {
+		t.Errorf("nothing was passed over, and it says %q", text)
+	}
 }
 
 func TestSteps(t *testing.T) {
