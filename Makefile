@@ -17,7 +17,7 @@ run: build ## start the two-datacenter playground; ARGS=-stop ends it
 	@$(GO) build -o bin/playground ./internal/playground && exec bin/playground $(ARGS)
 
 test: lint ## lint, and all tests with -race
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 20m ./...
 	$(GO) test -run 'TestKills|TestLargeCA' ./internal/casync
 
 lint: ## gofmt, vet, staticcheck
