@@ -31,7 +31,7 @@ var build = sync.OnceValue(func() (err error) {
 	if bin, err = os.MkdirTemp("", "netns-bin"); err != nil {
 		return err
 	}
-	out, err := exec.Command("go", "build", "-o", bin, "../../cmd/puppetsrv", "../../cmd/puppetsrvctl").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", bin, "../../cmd/puppetsrv", "../../cmd/puppetsrvctl", "../../cmd/puppetsrv-member").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("building the programs: %w: %s", err, out)
 	}
@@ -59,7 +59,7 @@ func waitTogether() {
 	said := false
 	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
 	if !said {
-		_ = flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
+		_ = flag.Set("test.parallel", strconv.Itoa(max(8, runtime.GOMAXPROCS(0))))
 	}
 }
 

@@ -36,6 +36,7 @@ func (s *site) run(name string, cmd *exec.Cmd) *program {
 	if err := cmd.Start(); err != nil {
 		s.t.Fatalf("starting %s: %v", name, err)
 	}
+	s.programs[name] = p
 	go func() {
 		_ = cmd.Wait() // how it ended is of no interest: it is asked to
 		close(p.exited)

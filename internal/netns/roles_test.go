@@ -27,8 +27,17 @@ func runMaster(args []string) error {
 	flags := flag.NewFlagSet("master", flag.ContinueOnError)
 	listen := flags.String("listen", "", "")
 	cert, key := flags.String("cert", "", ""), flags.String("key", "", "")
+	cadir := flags.String("cadir", "", "")
+	localCA, hostCRL := flags.String("localcacert", "", ""), flags.String("hostcrl", "", "")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	var options []stub.MasterOption
+	if *cadir != "" {
+		options = append(options, stub.WithCADir(*cadir))
+	}
+	if *hostCRL != "" {
+		options = append(options, stub.WithHostCRL(*localCA, *hostCRL))
 	}
 	pair, err := tls.LoadX509KeyPair(*cert, *key)
 	if err != nil {
@@ -36,7 +45,7 @@ func runMaster(args []string) error {
 	}
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, os.Interrupt, syscall.SIGTERM)
-	m, err := stub.NewMaster(*listen, &stub.Identity{Certificate: pair})
+	m, err := stub.NewMaster(*listen, &stub.Identity{Certificate: pair}, options...)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/puppetsrv/puppetsrv/internal/admin"
 	"github.com/puppetsrv/puppetsrv/internal/gossip"
@@ -17,16 +19,20 @@ import (
 )
 
 // site is two datacenters: ns1, m1 and m2 in datacenter1, ns2, m3 and m4 in
-// datacenter2, each a process on a host of its own. m1 is the configured camaster, m2
-// and m3 may become it. Agents ask from m1 and m3.
+// datacenter2, each a process on a host of its own. m1 is the configured camaster, those
+// of capable may become it. Agents ask from m1 and m3.
 type site struct {
 	t       *testing.T
 	net     *netns.Net
 	dir     string // with a short path, for sockets
 	profile string
 	ca      *stub.CA
+	capable []string
 	hosts   map[string]*netns.Host
 	nodes   map[string]*node
+	// programs are the last ones of each name.
+	programs map[string]*program
+	explain  func() // says more where something is waited for in vain; nil: nothing
 	// strangers are members that came and died: the nodes show them for a day.
 	strangers []string
 }
@@ -39,6 +45,8 @@ type node struct {
 	datacenter string
 	corefile   corefile
 	client     *admin.Client
+	status     admin.Status // of asked
+	asked      time.Time
 }
 
 // corefile is what is particular about a node's.
@@ -52,7 +60,17 @@ type corefile struct {
 // newSite prepares everything and starts the masters.
 func newSite(t *testing.T, profile string) *site {
 	t.Helper()
-	s := &site{t: t, net: netns.New(t), profile: profile, hosts: make(map[string]*netns.Host), nodes: make(map[string]*node)}
+	s := prepareSite(t, profile, "m1", "m2", "m3")
+	for _, name := range []string{"m1", "m2", "m3", "m4"} {
+		s.startMaster(name)
+	}
+	return s
+}
+
+// prepareSite makes hosts and files, and starts nothing.
+func prepareSite(t *testing.T, profile string, capable ...string) *site {
+	t.Helper()
+	s := &site{t: t, net: netns.New(t), profile: profile, capable: capable, hosts: make(map[string]*netns.Host), nodes: make(map[string]*node), programs: make(map[string]*program)}
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
@@ -91,9 +109,6 @@ func newSite(t *testing.T, profile string) *site {
 		name := fmt.Sprintf("ns%d", i+1)
 		s.addNode(name, s.hosts[name], datacenter, corefile{node: name + ".example.net", cert: name, ring: "gossip.key"})
 	}
-	for _, name := range []string{"m1", "m2", "m3", "m4"} {
-		s.startMaster(name)
-	}
 	return s
 }
 
@@ -127,17 +142,22 @@ func (n *node) socket(s *site) string { return "unix://" + s.path(n.name, "s") }
 func (s *site) start(n *node) {
 	s.t.Helper()
 	c := n.corefile
+	var masters strings.Builder
+	for i, datacenter := range []string{"datacenter1", "datacenter1", "datacenter2", "datacenter2"} {
+		name := fmt.Sprintf("m%d", i+1)
+		fmt.Fprintf(&masters, "        master      %s.example.net %s", name, datacenter)
+		if slices.Contains(s.capable, name) {
+			masters.WriteString(" ca")
+		}
+		masters.WriteString("\n")
+	}
 	s.write(n.name+"/Corefile", fmt.Appendf(nil, `example.net:53 {
     bind %[1]s
     puppetsrv {
         zonefile    %[2]s/example.net.zone
         datacenter  datacenter1
         datacenter  datacenter2
-        master      m1.example.net datacenter1 ca
-        master      m2.example.net datacenter1 ca
-        master      m3.example.net datacenter2 ca
-        master      m4.example.net datacenter2
-        camaster    puppet-camaster m1.example.net
+%[10]s        camaster    puppet-camaster m1.example.net
         tls         %[2]s/%[3]s.pem %[2]s/%[3]s.key %[2]s/ca.pem
         crl         %[2]s/crl.pem
         state       %[2]s/%[4]s/state
@@ -152,14 +172,16 @@ func (s *site) start(n *node) {
     prometheus %[1]s:9153
     errors
 }
-`, n.host.Addr, s.dir, c.cert, n.name, c.node, n.datacenter, c.ring, s.profile, c.sign))
+`, n.host.Addr, s.dir, c.cert, n.name, c.node, n.datacenter, c.ring, s.profile, c.sign, masters.String()))
 	n.program = s.run(n.name, n.host.Command(filepath.Join(bin, "puppetsrv"), "-conf", s.path(n.name, "Corefile")))
 }
 
-func (s *site) startMaster(name string) {
+// startMaster starts a stub master, with more arguments for what it has of a CA.
+func (s *site) startMaster(name string, more ...string) {
 	s.t.Helper()
 	h := s.hosts[name]
-	cmd := h.Command(os.Args[0], "-listen", h.Addr.String()+":8140", "-cert", s.path(name+".pem"), "-key", s.path(name+".key"))
+	args := []string{"-listen", h.Addr.String() + ":8140", "-cert", s.path(name + ".pem"), "-key", s.path(name + ".key")}
+	cmd := h.Command(os.Args[0], append(args, more...)...)
 	cmd.Env = append(environ(), roleVariable+"=master")
 	s.run(name, cmd).says("serving")
 }
@@ -185,10 +207,15 @@ func (s *site) datacenter(names ...string) (all []*netns.Host) {
 	return all
 }
 
-// issue makes NAME.pem and NAME.key.
+// issue makes NAME.pem and NAME.key. The certificate of a master that may become the
+// camaster has that one's name too, and may revoke.
 func (s *site) issue(name string) {
 	s.t.Helper()
-	id, err := s.ca.Issue(stub.IssueOptions{CommonName: name + ".example.net"})
+	options := stub.IssueOptions{CommonName: name + ".example.net"}
+	if slices.Contains(s.capable, name) {
+		options.DNSNames, options.CLIAuth = []string{"puppet-camaster.example.net"}, true
+	}
+	id, err := s.ca.Issue(options)
 	if err != nil {
 		s.t.Fatal(err)
 	}
