@@ -68,7 +68,10 @@ func (c *camasterSet) Run(s *session) error {
 		return err
 	}
 	current := status.Camaster
-	if strings.EqualFold(strings.TrimSuffix(current.Host, "."), target) && current.Handover == "" && !c.Force {
+	// The first write has to be made, though DNS answers the Corefile's all along: members
+	// go by the register alone.
+	written := current.Version != "" && current.Version != "0"
+	if strings.EqualFold(strings.TrimSuffix(current.Host, "."), target) && current.Handover == "" && written && !c.Force {
 		// Also with another --expect: a script that tries again after a time-out must
 		// not fail because its first try was done.
 		return s.show(current, func(p report.Page) string { return p.Already(current) })

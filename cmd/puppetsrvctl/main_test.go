@@ -383,3 +383,17 @@ func golden(t *testing.T, name, text string) {
 		t.Errorf("%s (-want +got; -update writes it):\n%s", file, d)
 	}
 }
+
+// What is in the Corefile alone is not written: members go by the register, so the same
+// host has to be set once.
+func TestCamasterSetForTheFirstTime(t *testing.T) {
+	s := newSite(t)
+	s.set(func(f *fake) {
+		f.status.Camaster = admin.Camaster{Name: "camaster.example.net.", Host: "m1.example.net.", Version: "0"}
+		f.writes = nil
+	})
+	s.want(exitDone, words("camaster set m1 --reason first --dns-wait 0s"), "is now m1.example.net")
+	if w := s.History("camaster"); len(w) != 1 || w[0].To != "m1.example.net" && w[0].To != "m1.example.net." {
+		t.Errorf("written: %+v", w)
+	}
+}

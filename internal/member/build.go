@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/puppetsrv/puppetsrv/internal/cadir"
@@ -25,10 +26,30 @@ type authority struct {
 	server  *casync.Server
 	puller  *casync.Puller
 	service role.Service
+
+	mu   sync.Mutex
+	last evidence.CA // the last that was complete
+	at   time.Time
 }
+
+// transition is for how long a copy may be behind, or in the middle of being replaced,
+// before that is a problem: a camaster that signs all the time changes all the time.
+const transition = 10 * time.Second
 
 func (a *authority) evidence(ctx context.Context) *evidence.CA {
 	e := a.dir.Evidence(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	switch {
+	case e.Complete:
+		a.last, a.at = e, now
+	case a.dir.Following() && e.Sealed && a.last.Sealed && now.Sub(a.at) < transition:
+		e = a.last // what it has been replaced in may be newer, never older
+	}
+	if a.dir.Following() && now.Sub(e.Synced) < transition {
+		e.Error = ""
+	}
 	return &e
 }
 

@@ -16,7 +16,7 @@ import (
 
 // export serves the metrics, if that is configured.
 func (m *Member) export(s *settings.Settings) error {
-	if err := m.metrics.Register(m.gatherer.Collector()); err != nil {
+	if err := errors.Join(m.metrics.Register(m.gatherer.Collector()), m.registerMetrics()); err != nil {
 		return err
 	}
 	if !s.Metrics.IsValid() {

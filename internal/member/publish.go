@@ -162,6 +162,9 @@ func (m *Member) problems(e *evidence.Evidence) []string {
 			say("was camaster until another one was made it: `puppetsrvctl rejoin %s` makes it a standby", m.settings().Certname)
 		}
 	}
+	if m.reload != nil && m.reload.Problem() != "" {
+		say("reload: %s", m.reload.Problem())
+	}
 	if _, err := m.cluster.Problem(); err != nil {
 		say("what it is told is not kept over a restart: %s", err)
 	}

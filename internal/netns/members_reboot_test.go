@@ -192,6 +192,7 @@ type order struct {
 	command []string
 	ended   time.Time
 	answers []answered
+	ok      bool
 	err     error
 	finish  chan struct{}
 }
@@ -206,6 +207,7 @@ func (s *memberSite) order(at *node, args ...string) *order {
 		defer close(o.finish)
 		for ctx.Err() == nil {
 			if !o.give(ctx, at, args...) {
+				o.ok = o.err == nil
 				return
 			}
 			// Who was booted in the middle of handing over may have something that nobody can
@@ -238,7 +240,7 @@ func (o *order) give(ctx context.Context, at *node, args ...string) (again bool)
 func (o *order) done() {
 	o.s.t.Helper()
 	<-o.finish
-	if n := len(o.answers); o.err != nil || n == 0 || o.answers[n-1].code != 0 {
+	if n := len(o.answers); !o.ok {
 		for _, a := range o.answers[max(0, n-3):] {
 			o.s.t.Log(a)
 		}

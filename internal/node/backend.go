@@ -144,6 +144,11 @@ func (n api) masterView(p *picture, i int, priorities []map[int]uint16) admin.Ma
 	}
 	if e, ok := p.drain(m.Host); ok {
 		v.Drain = &admin.Drain{Actor: e.Actor, Reason: e.Reason, Since: e.Time.UTC(), Until: e.Expires}
+	} else if why := p.unfit(m.Host); why != "" { // it says so itself
+		v.Drain = &admin.Drain{Actor: "its member", Reason: why, Since: p.member(m.Host).Reported.UTC()}
+		if d := p.member(m.Host).Report.Member.Drain; d != nil {
+			v.Drain.Reason, v.Drain.Since, v.Drain.Until = d.Reason, d.Since, d.Until
+		}
 	}
 	if c := p.states[i].Certificate; c != nil {
 		v.Certificate = &admin.Certificate{Names: c.Names, NotAfter: c.NotAfter.UTC(), Trusted: c.Trusted}

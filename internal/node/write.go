@@ -104,6 +104,14 @@ func (n api) Undrain(ctx context.Context, actor, name, reason string) (admin.Res
 	} else if p.registers.Version(drainKey(host.Host)).IsZero() {
 		return admin.Result{}, err // neither a master nor one that was drained once
 	}
+	if why := p.unfit(host.Host); why != "" {
+		if _, drained := p.drain(host.Host); !drained {
+			return admin.Result{}, &admin.Fault{
+				Status: http.StatusConflict, Type: "unfit", Title: "It wants no work itself",
+				Detail: fmt.Sprintf("%s is not drained by an operator: %s; on that host, `puppetsrv-member undrain` ends a drain of its own", name, why),
+			}
+		}
+	}
 	if reason == "" {
 		reason = "ended by hand"
 	}
