@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"path/filepath"
 	"strings"
 
 	"github.com/puppetsrv/puppetsrv/internal/admin"
 	"github.com/puppetsrv/puppetsrv/internal/evidence"
+	"github.com/puppetsrv/puppetsrv/internal/member"
 )
 
 // memberName is what the member of a master is called here: m1-member.
@@ -101,27 +98,9 @@ func (l layout) memberFile(m master) string {
 func (l layout) checkMember(ctx context.Context, m master, first bool) (seen string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", l.socketPath(m.name))
-		},
-		DisableKeepAlives: true,
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://member/v1/gate/puppetserver", nil)
-	if err != nil {
-		return "", err
-	}
-	response, err := transport.RoundTrip(request)
+	gate, err := member.NewLocal(l.socketPath(m.name)).Gate(ctx, "puppetserver")
 	if err != nil {
 		return "", fmt.Errorf("asking %s whether puppetserver may start: %w", m.memberName(), err)
-	}
-	defer response.Body.Close()
-	var gate struct {
-		Allowed bool
-		Reason  string
-	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&gate); err != nil || response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("asking %s whether puppetserver may start: HTTP %d: %w", m.memberName(), response.StatusCode, err)
 	}
 	if !gate.Allowed && (!first || m.host == l.camaster) {
 		return "", fmt.Errorf("%s does not let puppetserver start: %s", m.memberName(), gate.Reason)
