@@ -69,7 +69,6 @@ func (n *Node) tell(before, after *picture) {
 		return
 	}
 	n.tellVerdicts(before, after)
-	n.tellWrites(before, after)
 	n.tellMembers(before, after)
 }
 
@@ -125,11 +124,13 @@ func verdictText(v health.Verdict) string {
 	return "down (" + v.Detail + ")"
 }
 
-func (n *Node) tellWrites(before, after *picture) {
-	for _, key := range after.registers.Keys() {
-		if after.registers.Version(key) == before.registers.Version(key) {
-			continue
-		}
+// tellWrites tells of what was written since that was last done. The membership knows
+// when, and not the runtime: a write must not fall between two of them at a reload.
+func (n *Node) tellWrites(after *picture) {
+	if n.m == nil || n.m.newest() != n {
+		return
+	}
+	for _, key := range n.m.untold(after.registers) {
 		e, _ := after.registers.Get(key)
 		w := writeOf(after.registers.History(key), &e)
 		kind := "camaster"

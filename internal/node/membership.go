@@ -75,6 +75,25 @@ type membership struct {
 	mu      sync.Mutex
 	holders []*Node // the newest last
 	broken  error   // why what was applied does not work; nil if it does
+	told    *register.State
+}
+
+// untold returns the keys that were written since it was called last, none the first
+// time.
+func (m *membership) untold(now register.State) (keys []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.told != nil {
+		for _, key := range now.Keys() {
+			if now.Version(key).Compare(m.told.Version(key)) > 0 {
+				keys = append(keys, key)
+			}
+		}
+	}
+	if m.told == nil || now.Contains(*m.told) { // another runtime may have looked later
+		m.told = &now
+	}
+	return keys
 }
 
 // join returns the membership for cfg, which it holds from then on. The registry is

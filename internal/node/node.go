@@ -340,6 +340,7 @@ func (n *Node) build() {
 		}
 	}
 	n.report(p)
+	n.tellWrites(p)
 	if before != nil {
 		n.logAged(before, p)
 		n.tell(before, p)
