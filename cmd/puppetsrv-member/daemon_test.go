@@ -5,15 +5,19 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/puppetsrv/puppetsrv/internal/settings"
 	"github.com/puppetsrv/puppetsrv/internal/stub"
 )
 
@@ -76,9 +80,10 @@ state: %s
 socket: %s
 puppet: {cert: %s, key: %s, ca: %s, crl: %s, environments: %s}
 interval: 500ms
+metrics: 127.0.0.1:%d
 `, free(), put("gossip.key", []byte(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))+"\n")), free(),
 		filepath.Join(dir, "state"), filepath.Join(dir, "s"),
-		put("cert.pem", id.CertPEM), put("key.pem", id.KeyPEM), put("ca.pem", ca.PEM()), put("crl.pem", crl), dir)
+		put("cert.pem", id.CertPEM), put("key.pem", id.KeyPEM), put("ca.pem", ca.PEM()), put("crl.pem", crl), dir, free())
 	config = put("member.yaml", []byte(text))
 	return config, func(old, new string) {
 		data, err := os.ReadFile(config)
@@ -86,6 +91,39 @@ interval: 500ms
 			t.Fatalf("%q is not in %s: %v", old, config, err)
 		}
 		put("member.yaml", []byte(strings.Replace(string(data), old, new, 1)))
+	}
+}
+
+// exported wants each metric of a running member to be in the man page.
+func exported(t *testing.T, config string) {
+	t.Helper()
+	s, err := settings.Load(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.Get("http://" + s.Metrics.String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^# TYPE (puppetsrv_member_\w+)`).FindAllSubmatch(text, -1)
+	for _, m := range found {
+		if !bytes.Contains(page, m[1]) {
+			t.Errorf("the man page lacks %s", m[1])
+		}
+	}
+	for _, want := range []string{"puppetsrv_member_crl_failures_total", "puppetsrv_member_crl_sync_age_seconds", "puppetsrv_member_evidence_age_seconds"} {
+		if !bytes.Contains(text, []byte("\n"+want+" ")) {
+			t.Errorf("%s is not exported among %d", want, len(found))
+		}
 	}
 }
 
@@ -130,6 +168,7 @@ func TestDaemon(t *testing.T) {
 	if code, _, errout := try(t, "run", "-c", config); code != exitFailed || !strings.Contains(errout, "state") {
 		t.Errorf("a second member: %d, %q", code, errout)
 	}
+	exported(t, config)
 	reloads := func(want string) {
 		t.Helper()
 		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {

@@ -52,13 +52,6 @@ func (d *Dir) NoteSync(source string, err error) {
 	}
 }
 
-// SyncState is what NoteSync was told: whom the cadir follows, when it was last the same
-// as there, and why it is not now.
-func (d *Dir) SyncState() (source string, synced time.Time, problem string) {
-	f := d.followed()
-	return f.source, f.synced, f.err
-}
-
 func (d *Dir) setFollow(f following) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/puppetsrv/puppetsrv/internal/cadir"
-	"github.com/puppetsrv/puppetsrv/internal/evidence"
 )
 
 // PullerConfig is what a Puller needs.
@@ -283,10 +282,6 @@ func (m *remote) read(body io.Reader) error {
 	m.session, m.generation, m.hash = h.Session, h.Generation, h.Hash
 	return nil
 }
-
-// Fill writes into a report what was noted of the following. cadir.Dir.Evidence has it
-// already.
-func (p *Puller) Fill(e *evidence.CA) { e.Source, e.Synced, e.Error = p.c.Dir.SyncState() }
 
 // changes leads from a sorted list to the next one, which is a new one.
 func changes(files, changed []cadir.File, removed []string) []cadir.File {
