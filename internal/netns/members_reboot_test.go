@@ -100,6 +100,8 @@ func (b blackout) happens(s *memberSite, p *sampler, from string) (to string) {
 	// Who was camaster at the cut is closed, and nothing more; `rejoin` is for people.
 	eventually(t, "everybody has been told of "+to, func() bool { return s.follow(to) })
 	if r := s.role(from); r.Former {
+		// Its member is up; that it lives again has yet to reach the node that is asked.
+		eventually(t, at.name+" has heard the member of "+from, func() bool { return s.told(at, from) != nil })
 		s.must(at, "rejoin", from)
 	} else if r.State != evidence.Standby {
 		t.Logf("%s: %s is %s (%s)", b, from, r.State, r.Reason)
