@@ -38,9 +38,11 @@ func (h *Host) Namespace() string { return h.namespace }
 // machine has it, at target, which must exist.
 func (h *Host) Bind(source, target string) { h.mounts = append(h.mounts, [2]string{source, target}) }
 
-// enter mounts what it is given, in the mount namespace that `ip netns exec` has
-// made, and becomes the command: a process has the id that exec.Cmd knows.
-const enter = `n=$1; shift
+// enter names the host and mounts what it is given, in the namespaces that Command and
+// `ip netns exec` have made, and becomes the command: a process has the id that exec.Cmd
+// knows.
+const enter = `printf %s "$1" > /proc/sys/kernel/hostname || exit 125
+n=$2; shift 2
 while [ "$n" -gt 0 ]; do
 	mount --bind "$1" "$2" || exit 125
 	shift 2; n=$((n-1))
@@ -48,22 +50,32 @@ done
 exec "$@"`
 
 // Command is exec.Command on the host. It has the machine's files, but for what is
-// bound. It is in a process group of its own and is killed with this process, and at
-// the end of the test.
+// bound, and the host's name as its own. It is in a process group of its own and is killed
+// with this process, and at the end of the test.
 func (h *Host) Command(name string, args ...string) *exec.Cmd {
 	return h.CommandContext(context.Background(), name, args...)
 }
 
 // CommandContext is Command with a context, at whose end the process is killed.
 func (h *Host) CommandContext(ctx context.Context, name string, args ...string) *exec.Cmd {
-	all := []string{"netns", "exec", h.namespace, "/bin/sh", "-c", enter, "sh", strconv.Itoa(len(h.mounts))}
+	all := []string{"netns", "exec", h.namespace, "/bin/sh", "-c", enter, "sh", h.Name, strconv.Itoa(len(h.mounts))}
 	for _, m := range h.mounts {
 		all = append(all, m[0], m[1])
 	}
 	all = append(append(all, name), args...)
 	cmd := exec.CommandContext(ctx, "ip", all...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWUTS}
 	return cmd
+}
+
+// Kill ends all processes of hosts at once, as a power cut does, and returns when there is
+// none. It may be called from any goroutine.
+func Kill(hosts ...*Host) error {
+	var paths []string
+	for _, h := range hosts {
+		paths = append(paths, filepath.Join(runDir, h.namespace))
+	}
+	return kill(paths)
 }
 
 // Do calls f on a thread that is on the host: sockets that f itself opens are the

@@ -18,6 +18,7 @@ import (
 	"github.com/puppetsrv/puppetsrv/internal/admin"
 	"github.com/puppetsrv/puppetsrv/internal/evidence"
 	"github.com/puppetsrv/puppetsrv/internal/member"
+	"github.com/puppetsrv/puppetsrv/internal/netns"
 	"github.com/puppetsrv/puppetsrv/internal/stub"
 )
 
@@ -250,7 +251,7 @@ func (s *memberSite) memberCommand(ctx context.Context, name string, args ...str
 // off takes the power from hosts, all at once.
 func (s *memberSite) off(names ...string) {
 	s.t.Helper()
-	if err := killHosts(s.datacenter(names...)); err != nil {
+	if err := netns.Kill(s.datacenter(names...)...); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -4,14 +4,17 @@ package netns_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -215,6 +218,67 @@ func TestDirections(t *testing.T) {
 	wantTimeout(t, "b to a, cut", arrives(atB, atA, short))
 }
 
+// Hosts lose their power without the others, and another owner can use a network.
+func TestKillAndResume(t *testing.T) {
+	n := netns.New(t)
+	a, b := n.Host("a", "10.1.0.1"), n.Host("b", "10.1.0.2")
+	serve(t, a)
+	file := filepath.Join(t.TempDir(), "here")
+	if err := os.WriteFile(file, []byte("bound\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.Bind(file, "/etc/hostname")
+	var sleeps []*exec.Cmd
+	for _, h := range []*netns.Host{a, a, b} {
+		cmd := h.Command("sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		sleeps = append(sleeps, cmd)
+	}
+	if err := netns.Kill(a); err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range sleeps[:2] {
+		if err := cmd.Wait(); err == nil {
+			t.Error("a's process was not killed")
+		}
+	}
+	if err := sleeps[2].Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("b's process: %v", err)
+	}
+
+	data, err := json.Marshal(n.Save())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var saved netns.Saved
+	if err := json.Unmarshal(data, &saved); err != nil {
+		t.Fatal(err)
+	}
+	other := netns.Resume(t, saved)
+	hosts := other.Hosts()
+	if len(hosts) != 2 || hosts[1].Name != "b" || hosts[1].Addr != b.Addr {
+		t.Fatalf("the hosts are %v", hosts)
+	}
+	if out, err := hosts[1].Command("cat", "/etc/hostname").CombinedOutput(); err != nil || string(out) != "bound\n" {
+		t.Errorf("b reads %q, %v", out, err)
+	}
+	conn, err := dial(t, "udp", hosts[1], a, soon)
+	if err == nil {
+		err = echo(conn, "here", soon)
+	}
+	if err != nil {
+		t.Errorf("b to a: %v", err)
+	}
+	other.Cut(hosts[:1], hosts[1:])
+	wantTimeout(t, "b to a, cut", echo(conn, "there", short))
+	other.Heal()
+	if err := echo(conn, "again", soon); err != nil {
+		t.Errorf("b to a, healed: %v", err)
+	}
+}
+
 // A command sees its host's network and names, what was bound for it, and the
 // machine's files.
 func TestCommand(t *testing.T) {
@@ -244,6 +308,13 @@ func TestCommand(t *testing.T) {
 	}
 	if got := out(a, "/bin/sh", "-c", `echo "$0 $1"`, "two words", "  "); got != "two words   \n" {
 		t.Errorf("arguments came as %q", got)
+	}
+	own, _ := os.Hostname()
+	if got := out(a, "uname", "-n"); got != "a.example.net\n" {
+		t.Errorf("a's own name is %q", got)
+	}
+	if now, err := os.Hostname(); err != nil || now != own {
+		t.Errorf("the machine's name is %q now, %v; it was %q", now, err, own)
 	}
 	names := func() string { return out(a, "cat", "/etc/hosts") }
 	if got := names(); !strings.Contains(got, "\n10.1.0.2 b.example.net b\n") {
