@@ -43,7 +43,8 @@ type Config struct {
 	Clear       func(ctx context.Context, old string) (wait string, err error)
 	ClearWithin time.Duration // 0: 30 s
 	// Grace is how long a host without any record of its role waits for the first word of
-	// a node before it closes what it finds open. Units that wait for the member start
+	// a node before it closes what it finds open; six times as long if it is named as
+	// camaster and has yet to hear the other nodes. Units that wait for the member start
 	// nothing meanwhile. 0: 5 s.
 	Grace time.Duration
 	// Interval is the time between two looks at the services while nothing changes; 0: a
@@ -240,12 +241,20 @@ func (c *Controller) poke() {
 	}
 }
 
+// namedGrace is how many times longer a host waits that is named as camaster: nodes that
+// start at the same time find each other within seconds.
+const namedGrace = 6
+
 // decide is the decision as of now. The caller has the lock.
 func (c *Controller) decide() Decision {
 	d := Decide(c.cfg.Host, c.cfg.BootID, c.known, c.record)
 	// A member that is new on a host that works must not stop it for the moment that it
-	// takes to hear who is camaster.
-	if d.State == evidence.Waiting && d.Version.IsZero() && c.record.Data == Unsure && c.record.damaged == nil && time.Since(c.began) < c.cfg.Grace {
+	// takes to hear who is camaster, or, once it is named, whether that is the newest.
+	grace := c.cfg.Grace
+	if d.Value.Host == c.cfg.Host {
+		grace *= namedGrace
+	}
+	if d.State == evidence.Waiting && (d.Version.IsZero() || d.Value.Host == c.cfg.Host) && c.record.Data == Unsure && c.record.damaged == nil && time.Since(c.began) < grace {
 		d.Untouched = true
 	}
 	return d

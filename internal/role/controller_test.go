@@ -559,6 +559,32 @@ func TestFirstStart(t *testing.T) {
 			}
 		})
 	})
+	t.Run("it is, and not all nodes were heard", func(t *testing.T) {
+		in(t, func(t *testing.T, m *machine) {
+			p := opened(m)
+			defer p.stop()
+			m.setPoint(func(p *process, what string) {
+				if strings.Contains(what, "close") {
+					t.Errorf("%s", what)
+				}
+			})
+			p.ctl.Know(unheard(heard(1, to(m1))))
+			time.Sleep(29 * time.Second)
+			if got, r := m.states(), p.ctl.Status(); got != all || r.State != evidence.Waiting {
+				t.Errorf("%s, %+v", got, r)
+			}
+			p.ctl.Know(heard(1, to(m1)))
+			p.state(evidence.Open, version(1))
+		})
+	})
+	t.Run("it is, and not all nodes are heard in time", func(t *testing.T) {
+		in(t, func(t *testing.T, m *machine) {
+			p := opened(m)
+			defer p.stop()
+			p.ctl.Know(unheard(heard(1, to(m1))))
+			p.until("closing", func(evidence.Role) bool { return !m.anyOpen() })
+		})
+	})
 	t.Run("another one is", func(t *testing.T) {
 		in(t, func(t *testing.T, m *machine) {
 			p := opened(m)
