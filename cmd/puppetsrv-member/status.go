@@ -83,8 +83,11 @@ func host(row func(key, format string, v ...any), e *evidence.Evidence, now time
 	}
 	p := &e.Puppetserver
 	row("puppetserver", "%s", strings.TrimSuffix(p.State+": "+p.Detail, ": "))
-	if p.Compiles != nil && !*p.Compiles {
+	switch {
+	case p.Compiles != nil && !*p.Compiles:
 		row("", "it cannot compile: %s", p.CompileDetail)
+	case p.Compiles == nil && p.CompileDetail != "":
+		row("", "whether it compiles is not known: %s", p.CompileDetail)
 	}
 	if c := e.CA; c != nil {
 		switch {

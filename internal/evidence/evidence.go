@@ -49,9 +49,10 @@ type Puppetserver struct {
 	// CAService: /status/v1/simple/ca answers 200. It says nothing of a seal.
 	CAService bool `json:"ca_service,omitempty"`
 	// Compiles is the deep check, GET /puppet/v3/node/CERTNAME through a JRuby; nil if
-	// it was not made.
+	// it was not made, or says nothing of this host: no PuppetDB answered, or nothing did in
+	// time.
 	Compiles      *bool  `json:"compiles,omitempty"`
-	CompileDetail string `json:"compile_detail,omitempty"` // why not
+	CompileDetail string `json:"compile_detail,omitempty"` // why not, or why it is not known
 	JRubies       int    `json:"jrubies,omitempty"`        // 0: not known
 	JRubiesFree   int    `json:"jrubies_free,omitempty"`
 }

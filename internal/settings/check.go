@@ -116,7 +116,7 @@ func judgePuppetserver(p evidence.Puppetserver, url string, ca *CARole) []Findin
 	case p.Compiles == nil && p.CompileDetail == "":
 		all = append(all, finding(LevelWarning, subject, "%s runs, and a node request through a JRuby takes longer than the check: its JRubies may all be busy", url))
 	case p.Compiles == nil:
-		all = append(all, finding(LevelWarning, subject, "%s runs; whether it compiles was %s", url, p.CompileDetail))
+		all = append(all, finding(LevelWarning, subject, "%s runs; whether it compiles is not known: %s", url, p.CompileDetail))
 	case !*p.Compiles:
 		all = append(all, finding(LevelError, subject, "%s says that it runs, and a node request fails: %s", url, p.CompileDetail))
 	default:

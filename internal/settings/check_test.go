@@ -53,7 +53,7 @@ func TestFindingsOfPuppetserver(t *testing.T) {
 		{"starting", evidence.Puppetserver{State: "starting"}, hot, []string{"error puppetserver: URL: it is starting: see its log"}},
 		{"cannot compile", evidence.Puppetserver{State: "running", Compiles: &no, CompileDetail: "HTTP 500 no"}, nil, []string{"error puppetserver: URL says that it runs, and a node request fails: HTTP 500 no"}},
 		{"busy", evidence.Puppetserver{State: "running"}, nil, []string{"warning puppetserver: URL runs, and a node request through a JRuby takes longer than the check: its JRubies may all be busy"}},
-		{"not tried", evidence.Puppetserver{State: "running", CompileDetail: "not tried: x"}, nil, []string{"warning puppetserver: URL runs; whether it compiles was not tried: x"}},
+		{"not tried", evidence.Puppetserver{State: "running", CompileDetail: "not tried: x"}, nil, []string{"warning puppetserver: URL runs; whether it compiles is not known: not tried: x"}},
 		{"hot without its service", evidence.Puppetserver{State: "running", Compiles: &yes}, hot, []string{"ok puppetserver: URL runs and compiles",
 			"error ca: puppetserver's CA service is off, and with `mode: hot` it is on everywhere: turn it on in ca.cfg and restart puppetserver once the CA's files are here, or write `mode: service`"}},
 		{"service, off", evidence.Puppetserver{State: "running", Compiles: &yes}, &settings.CARole{Mode: settings.Service}, []string{"ok puppetserver: URL runs and compiles"}},

@@ -1,7 +1,9 @@
 package gather
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -106,8 +108,12 @@ func (d *deepCheck) look(ctx context.Context) deepAnswer {
 		switch ok := err == nil && status == http.StatusOK; {
 		case d.g.ctx.Err() != nil:
 			a.made = false
+		case errors.Is(err, context.DeadlineExceeded):
+			a.detail = fmt.Sprintf("a node request is not answered in %s: its JRubies are busy, or wait for PuppetDB", deepTimeout)
 		case err != nil:
 			a.compiles, a.detail = &ok, err.Error()
+		case !ok && waitsForPuppetDB(body):
+			a.detail = fmt.Sprintf("a node request fails for want of PuppetDB: HTTP %d %s", status, short(body))
 		case !ok:
 			a.compiles, a.detail = &ok, fmt.Sprintf("HTTP %d %s", status, short(body))
 		default:
@@ -116,6 +122,16 @@ func (d *deepCheck) look(ctx context.Context) deepAnswer {
 	}
 	a.at = time.Now()
 	return a
+}
+
+// waitsForPuppetDB reports whether a node request failed because no PuppetDB answered, from
+// which puppetserver takes the host's facts (routes.yaml). That is no fault of this
+// host's: when the camaster's PuppetDB is lost all masters say so at once, and the one that
+// is to be made camaster must not be refused for what it is to mend. Seen of
+// puppetserver 7.9.5: "Failed to find facts from PuppetDB at  Failed to execute
+// '/pdb/query/v4/nodes/NAME/facts' on at least 1 of the following 'server_urls'".
+func waitsForPuppetDB(body []byte) bool {
+	return bytes.Contains(body, []byte("PuppetDB")) || bytes.Contains(body, []byte("/pdb/"))
 }
 
 // peek returns what was seen last, and whether nothing is under way.

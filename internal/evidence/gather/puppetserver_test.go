@@ -186,6 +186,25 @@ func TestDeepCheckIsRepeated(t *testing.T) {
 	until(t, g, "a third check", func(evidence.Evidence) bool { return s.asked(deep) >= 3 })
 }
 
+// A PuppetDB that does not answer is no fault of this host's: when the camaster is lost all
+// masters say so, and the next one must not be refused for it.
+func TestDeepCheckWithoutPuppetDB(t *testing.T) {
+	h := newHost(t)
+	h.DeepEvery = 20 * time.Millisecond
+	s := h.puppetserver()
+	s.on(deep, says(500, "Server Error: Could not retrieve facts for m1.example.net: Failed to find facts from PuppetDB at  Failed to execute '/pdb/query/v4/nodes/m1.example.net/facts' on at least 1 of the following 'server_urls': https://puppet-camaster.example.net:8081"))
+	g := h.gatherer()
+	e := until(t, g, "the check", func(e evidence.Evidence) bool { return e.Puppetserver.CompileDetail != "" })
+	if p := e.Puppetserver; p.Compiles != nil || !strings.HasPrefix(p.CompileDetail, "a node request fails for want of PuppetDB: HTTP 500 ") || e.Unfit(time.Now()) != "" {
+		t.Errorf("%+v; unfit: %q", p, e.Unfit(time.Now()))
+	}
+	s.on(deep, says(500, "Server Error: Evaluation Error"))
+	e = until(t, g, "another fault", func(e evidence.Evidence) bool { return e.Puppetserver.Compiles != nil })
+	if *e.Puppetserver.Compiles || e.Unfit(time.Now()) == "" {
+		t.Errorf("%+v", e.Puppetserver)
+	}
+}
+
 // A slow one holds up the look that began it, for as long as a look may take, and no other.
 func TestDeepCheckThatHangs(t *testing.T) {
 	h := newHost(t)
