@@ -31,6 +31,15 @@ bench: build ## ratios from one run: against CoreDNS file, detection, rebuild
 embed-test: ## build an unmodified CoreDNS with the plugin in it and test that binary
 	$(GO) run ./internal/embed $(ARGS)
 
+lab: build ## the real Puppet stack and its scenarios, as root on Debian 12; SCENARIO=name runs one
+	@$(GO) build -o $(BIN)/lab ./lab && exec $(BIN)/lab run $(SCENARIO) $(ARGS)
+
+lab-up: build ## start that stack, leave it running, and say what to try
+	@$(GO) build -o $(BIN)/lab ./lab && exec $(BIN)/lab up
+
+lab-down: ## end it
+	@$(GO) build -o $(BIN)/lab ./lab && exec $(BIN)/lab down
+
 fuzz: ## fuzz every target for FUZZTIME each (default 30s)
 	@set -e; for pkg in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
@@ -40,4 +49,4 @@ fuzz: ## fuzz every target for FUZZTIME each (default 30s)
 clean: ## remove what the targets made
 	rm -rf bin run
 
-.PHONY: help build run test bench embed-test fuzz clean
+.PHONY: help build run test lint bench embed-test lab lab-up lab-down fuzz clean
