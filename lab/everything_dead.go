@@ -59,7 +59,7 @@ var everythingDead = scenario{
 			t.Check(whole && cname == "m1."+stack.Domain, "DNS of "+n, "4 masters and the CA for each datacenter, the camaster m1", "%s; %s", strings.Join(counts, ", "), cname)
 		}
 		for _, a := range stack.Agents {
-			r := t.Host(a).Agent(ctx, "--usecacheonfailure")
+			r := t.Host(a).ScheduledRun(ctx)
 			t.Check(r.Applied() && strings.Contains(r.Out+r.Err, "cached catalog"), "a run of "+a, "it applies its cached catalog", "exit code %d after %.1f s, %s", r.Code, r.Took.Seconds(), sayings(r, "Using cached catalog", "Applied catalog"))
 		}
 

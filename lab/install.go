@@ -15,7 +15,7 @@ import (
 // packages are what the stack is made of. Recommended ones are not needed.
 var packages = []string{
 	"puppet-agent", "puppetserver", "puppetdb", "puppet-terminus-puppetdb", "postgresql", "nsd",
-	"iproute2", "curl", "openssl", "util-linux",
+	"iproute2", "bind9-dnsutils", "curl", "openssl", "util-linux",
 }
 
 // policy is asked by packages whether they may start their services.

@@ -47,7 +47,7 @@ func settingsByFact(t *T) {
 	}
 }
 
-// draws are many picks: a share of 45% would exceed `unlikely`, nearly always.
+// draws are many picks: a share of 44% would exceed `unlikely` 98 times of 100.
 const draws = 3000
 
 // equalShares: Puppet's own picker in both datacenters.

@@ -166,14 +166,3 @@ func (o outcome) String() string {
 	}
 	return fmt.Sprintf("exit code %d after %.1f s, %d failed, %d files missing, %s", o.Code, o.Took.Seconds(), o.lost, o.missing, stored)
 }
-
-// printed are the errors that the agent has printed, a line each.
-func (o outcome) printed() string {
-	var all []string
-	for line := range strings.Lines(o.Out + o.Err) {
-		if strings.HasPrefix(line, "Error: ") {
-			all = append(all, strings.TrimSpace(line))
-		}
-	}
-	return strings.Join(all, "\n")
-}

@@ -70,7 +70,7 @@ func checkJoined(t *T, h *stack.Host, r stack.Result, setting, caName string) {
 	t.Check(r.Code == 2 && has && local, "... its first run", "signed by m1, and a catalog applied that its own datacenter's masters have compiled",
 		"%s; exit code %d after %.1f s; compiled by %s", map[bool]string{true: "signed", false: "not signed"}[has], r.Code, r.Took.Seconds(), orNone(strings.Join(compiled, ", ")))
 	if !r.Applied() {
-		t.Logf("%v", r)
+		t.Logf("%s", sayErrors(r))
 	}
 }
 

@@ -105,7 +105,7 @@ func killRandomly(t *T, agent *stack.Host, random *rand.Rand) (all []killed, err
 			return all, err
 		}
 		all = append(all, k)
-		t.Logf("%s: killed %v after file %d: %v\n%s", k.master, k.later.Round(time.Millisecond), k.file, k.outcome, k.printed())
+		t.Logf("%s: killed %v after file %d: %v\n%s", k.master, k.later.Round(time.Millisecond), k.file, k.outcome, sayErrors(k.Result))
 	}
 	return all, nil
 }

@@ -51,6 +51,13 @@ func (h *Host) StartAgent(ctx context.Context, more ...string) *Process {
 	return h.Start(ctx, append([]string{"puppet", "agent", "--test", "--color", "false"}, more...)...)
 }
 
+// ScheduledRun runs the Puppet agent once, as its daemon does at each interval: without a new
+// catalog it applies the cached one, which --test forbids whatever else is said. Exit codes are
+// those of Agent.
+func (h *Host) ScheduledRun(ctx context.Context, more ...string) Result {
+	return h.Run(ctx, append([]string{"puppet", "agent", "--onetime", "--no-daemonize", "--no-splay", "--verbose", "--detailed-exitcodes", "--color", "false"}, more...)...)
+}
+
 // Applied reports whether a run applied its catalog without a failure.
 func (r Result) Applied() bool { return r.Code == 0 || r.Code == 2 }
 

@@ -117,7 +117,7 @@ func (s *Stack) Well(ctx context.Context) error {
 	return Until(ctx, "all is well", func() error {
 		for _, h := range s.order {
 			for _, name := range h.services {
-				if name != NSD && !h.Runs(name) {
+				if !h.Runs(name) {
 					return fmt.Errorf("%s does not run on %s", name, h.Short)
 				}
 			}

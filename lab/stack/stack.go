@@ -136,7 +136,8 @@ func (h *Host) ServiceName() string { return h.Short + "." + h.Datacenter + "." 
 // FQDN is a host's name, and the certname of what runs there.
 func (h *Host) FQDN() string { return h.Short + "." + Domain }
 
-// resolve writes how a host finds others: its own datacenter's node first. What DNS itself
+// resolve writes how a host finds others: its own datacenter's node first, the secondary
+// last. What DNS itself
 // is found by stands in /etc/hosts of those that serve it and of masters; agents' hosts
 // know nothing but their resolvers.
 func (s *Stack) resolve(h *Host) error {
@@ -151,7 +152,7 @@ func (s *Stack) resolve(h *Host) error {
 	if err := h.render("hosts", "/etc/hosts", 0o644, "root", map[string]any{"Infrastructure": infrastructure}); err != nil {
 		return err
 	}
-	return h.render("resolv.conf", "/etc/resolv.conf", 0o644, "root", map[string]any{"Resolvers": []any{first, second}})
+	return h.render("resolv.conf", "/etc/resolv.conf", 0o644, "root", map[string]any{"Resolvers": []any{first, second, s.Host("ns3").Addr}})
 }
 
 //go:embed files

@@ -34,6 +34,7 @@ func (s *Stack) Up(ctx context.Context) error {
 		}},
 		{"certificates for all hosts, a standby on m3", func(ctx context.Context) error { return s.bootstrapAll(ctx) }},
 		{"a cluster of nodes and members, m1 the camaster", func(ctx context.Context) error { return s.makeCluster(ctx) }},
+		{"a secondary of the zone", func(ctx context.Context) error { return s.Secondary(ctx) }},
 		{"the other puppetservers, PuppetDB on m3", func(ctx context.Context) error {
 			return each(
 				func() error { return m3.Service(ctx, "start", PuppetDB) },
