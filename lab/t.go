@@ -107,9 +107,8 @@ func (t *T) TempDir() string {
 // nothing failed.
 func (t *T) run(f func(*T)) bool {
 	t.last = time.Now()
-	done := make(chan struct{})
 	protected := func(f func()) {
-		done = make(chan struct{})
+		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			f()

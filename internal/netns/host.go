@@ -69,11 +69,15 @@ func (h *Host) CommandContext(ctx context.Context, name string, args ...string) 
 }
 
 // Kill ends all processes of hosts at once, as a power cut does, and returns when there is
-// none. It may be called from any goroutine.
+// none. A host whose namespace is gone is an error. It may be called from any goroutine.
 func Kill(hosts ...*Host) error {
 	var paths []string
 	for _, h := range hosts {
-		paths = append(paths, filepath.Join(runDir, h.namespace))
+		path := filepath.Join(runDir, h.namespace)
+		if _, err := os.Stat(path); err != nil { // kill would pass over it
+			return fmt.Errorf("killing the host %s: %w", h.Name, err)
+		}
+		paths = append(paths, path)
 	}
 	return kill(paths)
 }

@@ -277,6 +277,17 @@ func TestKillAndResume(t *testing.T) {
 	if err := echo(conn, "again", soon); err != nil {
 		t.Errorf("b to a, healed: %v", err)
 	}
+
+	if err := netns.Kill(b); err != nil {
+		t.Error(err)
+	}
+	_ = sleeps[2].Wait() // killed
+	if out, err := exec.Command("ip", "netns", "delete", b.Namespace()).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := netns.Kill(a, b); err == nil || !strings.Contains(err.Error(), "the host b") {
+		t.Errorf("a host without a namespace: %v", err)
+	}
 }
 
 // A command sees its host's network and names, what was bound for it, and the

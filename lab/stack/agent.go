@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"time"
 )
 
 // The agents that are there from the start.
@@ -80,18 +79,4 @@ func (r Result) Masters() (names []string) {
 		}
 	}
 	return names
-}
-
-// ConnectedTo are the addresses to whose port 8140 a host has a connection now.
-func (h *Host) ConnectedTo(ctx context.Context) []string {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	r := h.Run(ctx, "ss", "-Htn", "state", "established", "dport", "=", ":8140")
-	var all []string
-	for line := range strings.Lines(r.Out) {
-		if fields := strings.Fields(line); len(fields) >= 4 {
-			all = append(all, strings.TrimSuffix(fields[3], ":8140"))
-		}
-	}
-	return all
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/puppetsrv/puppetsrv/internal/admin"
 )
@@ -69,31 +70,25 @@ func (s *Stack) SetNodes(ctx context.Context, targets, caTarget string) error {
 			return err
 		}
 	}
-	local, ca := "m1."+Domain, ""
+	local := s.Host("m1").FQDN()
 	if targets == "service" {
 		local = s.Host("m1").ServiceName()
 	}
 	for _, name := range Nodes {
 		if err := Until(ctx, name+" answers as configured", func() error {
-			names, err := s.Targets(ctx, name, "_x-puppet._tcp.datacenter1."+Domain)
+			masters, err := s.Targets(ctx, name, "_x-puppet._tcp.datacenter1."+Domain)
 			if err != nil {
 				return err
 			}
-			for _, n := range names {
-				if n.Target == local {
-					cas, err := s.Targets(ctx, name, "_x-puppet-ca._tcp.datacenter1."+Domain)
-					if err != nil {
-						return err
-					}
-					if len(cas) > 0 {
-						ca = cas[0].Target
-					}
-					if (ca == Camaster) == (caTarget == "camaster") {
-						return nil
-					}
-				}
+			cas, err := s.Targets(ctx, name, "_x-puppet-ca._tcp.datacenter1."+Domain)
+			if err != nil {
+				return err
 			}
-			return fmt.Errorf("%s answers %v, and %s for the CA", name, names, ca)
+			named := slices.ContainsFunc(masters, func(r SRV) bool { return r.Target == local })
+			if !named || len(cas) != 1 || (cas[0].Target == Camaster) != (caTarget == "camaster") {
+				return fmt.Errorf("it answers %v, and %v for the CA", masters, cas)
+			}
+			return nil
 		}); err != nil {
 			return err
 		}

@@ -29,8 +29,6 @@ type Requester struct {
 	From *Host
 	// Certificate is the client's; nil: none.
 	Certificate *tls.Certificate
-	// Trust is the host whose ca.pem is gone by; nil: From.
-	Trust *Host
 	// ContentType is that of bodies; "": text/plain.
 	ContentType string
 }
@@ -40,13 +38,9 @@ type Requester struct {
 func (r Requester) Ask(ctx context.Context, to *Host, port, name, method, path, body string) (status int, answer string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	trust := r.Trust
-	if trust == nil {
-		trust = r.From
-	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(trust.Read("/var/lib/puppet/ssl/certs/ca.pem"))) {
-		return 0, "", fmt.Errorf("%s has no ca.pem", trust.Short)
+	if !roots.AppendCertsFromPEM([]byte(r.From.Read("/var/lib/puppet/ssl/certs/ca.pem"))) {
+		return 0, "", fmt.Errorf("%s has no ca.pem", r.From.Short)
 	}
 	config := &tls.Config{ServerName: name, RootCAs: roots}
 	if r.Certificate != nil {

@@ -129,6 +129,9 @@ func (c *client) close() {
 	}
 }
 
+// errLate is that there was no answer in time.
+var errLate = errors.New("no answer in time")
+
 // reason is an error without what differs from one time to the next, such as the port
 // of this end: evidence that says the same is not sent again.
 func reason(err error) error {
@@ -141,7 +144,7 @@ func reason(err error) error {
 	var cert *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err):
-		return errors.New("no answer in time")
+		return errLate
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New("connection refused")
 	case errors.As(err, &cert):

@@ -108,7 +108,7 @@ func (d *deepCheck) look(ctx context.Context) deepAnswer {
 		switch ok := err == nil && status == http.StatusOK; {
 		case d.g.ctx.Err() != nil:
 			a.made = false
-		case errors.Is(err, context.DeadlineExceeded):
+		case errors.Is(err, errLate):
 			a.detail = fmt.Sprintf("a node request is not answered in %s: its JRubies are busy, or wait for PuppetDB", deepTimeout)
 		case err != nil:
 			a.compiles, a.detail = &ok, err.Error()

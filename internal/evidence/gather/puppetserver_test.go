@@ -205,6 +205,18 @@ func TestDeepCheckWithoutPuppetDB(t *testing.T) {
 	}
 }
 
+// Nor says one that is not answered in time that this host is at fault: a silent PuppetDB
+// holds its JRubies.
+func TestDeepCheckInVain(t *testing.T) {
+	h := newHost(t)
+	s := h.puppetserver()
+	s.on(deep, hangs)
+	e := until(t, h.gatherer(), "its end", func(e evidence.Evidence) bool { return e.Puppetserver.CompileDetail != "" })
+	if p := e.Puppetserver; p.Compiles != nil || !strings.HasPrefix(p.CompileDetail, "a node request is not answered in 10s: ") || e.Unfit(time.Now()) != "" {
+		t.Errorf("%+v; unfit: %q", p, e.Unfit(time.Now()))
+	}
+}
+
 // A slow one holds up the look that began it, for as long as a look may take, and no other.
 func TestDeepCheckThatHangs(t *testing.T) {
 	h := newHost(t)
