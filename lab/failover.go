@@ -20,6 +20,10 @@ import (
 // glance is the pause between two looks at something that is timed.
 const glance = 10 * time.Millisecond
 
+// newHosts is how many may come too early in one failover: one each 100 ms at first, and
+// then one each twentieth of the time that has gone. They last for hours.
+const newHosts = 200
+
 // drill is a failover that is timed from outside, by clients that do nothing but ask all
 // the time, from the moment that the command is given.
 type drill struct {
@@ -104,7 +108,7 @@ func agentOf(t *T, name string) stack.Requester {
 func failover(t *T, to string, wait time.Duration, more ...string) *drill {
 	d := &drill{t: t, to: t.Host(to), as: agentOf(t, "a2"), node: "ns2"}
 	var names []string
-	for i := range 100 {
+	for i := range newHosts {
 		names = append(names, fmt.Sprintf("f%d-%d.%s", time.Now().Unix(), i, stack.Domain))
 	}
 	requests, err := stack.NewRequests(names...)
@@ -166,7 +170,7 @@ func (d *drill) joins(ctx context.Context, requests []stack.Request) {
 		d.refused++
 		// Who was refused has left its request there; the next one is another host.
 		requests = requests[1:]
-		pause(ctx, 10*glance)
+		pause(ctx, max(10*glance, time.Since(d.began)/20))
 	}
 }
 

@@ -34,7 +34,7 @@ func (s *Service) Evidence(ctx context.Context) evidence.PostgreSQL {
 	case f.primary:
 		e.Role, e.ReadOnly, e.Written = "primary", f.readOnly, f.written
 	case f.recovery:
-		e.Role, e.Streaming, e.LastReplay = "standby", f.streaming, f.lastReplay
+		e.Role, e.Streaming, e.LastReplay = "standby", f.streaming && !f.diverged, f.lastReplay
 	case f.stopped:
 		e.Role, e.Written = "stopped", f.written
 	}

@@ -41,7 +41,7 @@ func (s *Service) Follows(o role.Observation) error {
 	switch {
 	case !ok || f == nil:
 		return errNotLooked
-	case f.streaming || f.compared && !f.diverged:
+	case !f.diverged && (f.streaming || f.compared):
 		return nil
 	}
 	return errors.New("it does not stream yet, and it is not known whether it can")

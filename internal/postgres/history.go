@@ -73,6 +73,16 @@ func fork(local, source history) (at branch, follows bool) {
 	return at, common == len(local)-1 && (common == len(source)-1 || local[common].Until <= source[common].Until)
 }
 
+// before is where a timeline of the history left the one before it.
+func (h history) before(timeline uint32) branch {
+	for i := 1; i < len(h); i++ {
+		if h[i].Timeline == timeline {
+			return h[i-1]
+		}
+	}
+	return branch{}
+}
+
 // String is for people: "timeline 2 from 0/3000148 on, now at 0/5000000".
 func (h history) String() string {
 	if len(h) == 0 {

@@ -29,6 +29,7 @@ type facts struct {
 	promoting  bool // a promotion was asked for, and its end was not seen
 	system     string
 	timeline   uint32
+	segment    uint64 // the size of one, in bytes
 	written    evidence.LSN
 	received   evidence.LSN
 	replayed   evidence.LSN
@@ -50,6 +51,7 @@ type facts struct {
 	fork     branch
 	compared bool
 	diverged bool
+	twin     bool // the source's timeline of the same number and place is another one
 }
 
 // receiver is what the walreceiver says.
@@ -217,7 +219,7 @@ func (s *Service) scan(row pgx.Row, f *facts) error {
 		return l
 	}
 	f.primary, f.recovery = !recovery, recovery
-	f.readOnly, f.system, f.timeline = readOnly, system, uint32(controlTimeline)
+	f.readOnly, f.system, f.timeline, f.segment = readOnly, system, uint32(controlTimeline), uint64(segment)
 	if f.primary {
 		f.written = position(flushed)
 		if file != nil {
@@ -296,12 +298,12 @@ func (s *Service) walTimeline(at evidence.LSN, segment uint64) uint32 {
 func (s *Service) compare(f *facts) {
 	var end evidence.LSN
 	switch {
-	case f.recovery && !f.streaming:
+	case f.recovery:
 		end = f.received
 	case f.stopped && f.control != nil && (f.control.clean() || f.control.standby()):
 		end, _ = f.control.end()
 	default:
-		return // it streams, or it is not known where its log ends
+		return // it is not known where its log ends
 	}
 	if f.asked == nil || f.asked.system != f.system {
 		return
@@ -311,6 +313,11 @@ func (s *Service) compare(f *facts) {
 		return // a history that is damaged proves nothing; the server will say so
 	}
 	at, follows := fork(local, f.asked.history)
+	if o := s.ownOrigin(local); o != nil && o.twin(f.asked) {
+		at, follows, f.twin = local.before(o.Timeline), false, true
+	} else if f.streaming {
+		return // the source itself says that it can
+	}
 	f.local, f.fork, f.compared, f.diverged = local, at, true, !follows
 }
 
@@ -320,7 +327,7 @@ func (s *Service) localHistory(timeline uint32, end evidence.LSN, source history
 	if timeline <= 1 {
 		return history{{timeline, end}}, nil
 	}
-	data, err := readLimited(filepath.Join(s.cfg.Data, "pg_wal", fmt.Sprintf("%08X.history", timeline)))
+	data, err := readLimited(filepath.Join(s.cfg.Data, "pg_wal", historyName(timeline)))
 	if errors.Is(err, os.ErrNotExist) {
 		for i, b := range source {
 			if b.Timeline == timeline {
@@ -343,7 +350,8 @@ func (s *Service) learn(f *facts) {
 	switch {
 	case f.primary:
 		k.marks = nil
-	case f.recovery:
+		changed = s.learnOrigin(f)
+	case f.recovery && !f.diverged: // else what is heard is of another log
 		if r := f.receiver; r != nil && r.end > 0 && !r.self {
 			changed = k.hear(f.system, r.timeline, r.end, now) || changed
 			if s.answer == nil && !r.at.IsZero() {

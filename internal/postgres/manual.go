@@ -20,6 +20,9 @@ func (s *Service) manual(f *facts, spoiled bool) error {
 	case f.diverged:
 		why += ": " + f.divergence()
 	}
+	if f.twin {
+		return &ManualError{why + "; pg_rewind takes them for one", s.backupCommands(true, f.stopped)}
+	}
 	if f.control != nil && !f.control.hints {
 		return &ManualError{why + "; pg_rewind needs wal_log_hints = on or data checksums, which it has not", s.backupCommands(true, f.stopped)}
 	}

@@ -134,6 +134,8 @@ func (s *Service) promote(ctx context.Context) (string, error) {
 	case !before.recovery:
 		return "", fmt.Errorf("promoting PostgreSQL: it is no standby that answers: %v", before.err)
 	}
+	// The number is worth a try, and not the camaster.
+	taken := s.takeTimelines(before)
 	err := s.withConn(ctx, func(c *pgx.Conn) (err error) {
 		// A promotion that was asked for happens, whoever still wants it. So it is noted
 		// first, and the service is not taken for a standby until its end was seen.
@@ -174,8 +176,12 @@ func (s *Service) promote(ctx context.Context) (string, error) {
 	if !f.primary {
 		return "", fmt.Errorf("promoting PostgreSQL: it was primary, and is not now: %v", f.err)
 	}
-	return fmt.Sprintf("timeline %d -> %d; before: received %s, replayed %s; now at %s", before.timeline, f.timeline,
-		formatLSN(before.received), formatLSN(before.replayed), formatLSN(f.written)), nil
+	detail := fmt.Sprintf("timeline %d -> %d; before: received %s, replayed %s; now at %s", before.timeline, f.timeline,
+		formatLSN(before.received), formatLSN(before.replayed), formatLSN(f.written))
+	if taken != nil {
+		detail += "; " + taken.Error()
+	}
+	return detail, nil
 }
 
 func orNothing(s *string) string {

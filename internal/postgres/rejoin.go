@@ -204,6 +204,9 @@ func (r *rejoining) compareNow(ctx context.Context) (string, error) {
 	case f.fork.Timeline == 0:
 		r.way = wayBackup
 		return "the histories have nothing in common: a base backup", nil
+	case f.twin:
+		r.way = wayBackup
+		return f.divergence() + "; pg_rewind takes them for one, so a base backup", nil
 	case !f.control.hints:
 		r.way = wayBackup
 		return f.divergence() + "; pg_rewind needs wal_log_hints = on or data checksums, so a base backup", nil
@@ -249,7 +252,10 @@ func (s *Service) askOnce(ctx context.Context) (answer, error) {
 	defer cancel()
 	u := upstream{source: s.cfg.Source, account: s.account}
 	defer u.close()
-	a, err := u.askNow(ctx)
+	s.mu.Lock()
+	own := s.known.Origin
+	s.mu.Unlock()
+	a, err := u.askNow(ctx, own)
 	if err != nil {
 		return a, err
 	}

@@ -120,6 +120,10 @@ func (f *facts) state(fence string) (role.State, string) {
 
 // divergence is for people.
 func (f *facts) divergence() string {
+	if f.twin {
+		return fmt.Sprintf("it is at %s, and the source's timeline of that number is another one: both were promoted at %s, neither knowing of the other",
+			position(f.local.end().Until, f.local.end().Timeline), position(f.fork.Until, f.fork.Timeline))
+	}
 	return fmt.Sprintf("it is at %s, and the source left that at %s: what is behind it here is not there", position(f.local.end().Until, f.local.end().Timeline), position(f.fork.Until, f.fork.Timeline))
 }
 

@@ -19,6 +19,7 @@ type answer struct {
 	system  string
 	history history // its last branch is written, and flushed, until what was said
 	standby bool    // it is in recovery, and knows of what it received only
+	origin  []byte  // the first log of the timeline that was asked for; nil if it has that no longer
 }
 
 // upstream asks the source how far it has flushed its log, over a replication
@@ -29,6 +30,7 @@ type upstream struct {
 
 	conn      *pgconn.PgConn
 	histories map[uint32]string // files of the source's timelines, which never change
+	asked     *origin           // the source's of the timeline that was asked for last
 
 	pause time.Duration // after a failure
 	next  time.Time     // not before that
@@ -48,26 +50,26 @@ const answerAge = 30 * time.Second
 var errNoSource = errors.New("source is not set: who the camaster's server is is not known here")
 
 // ask asks. While the source is known not to answer it says so without trying.
-func (u *upstream) ask(ctx context.Context) (answer, error) {
+func (u *upstream) ask(ctx context.Context, own *origin) (answer, error) {
 	if u.source == "" {
 		return answer{}, errNoSource
 	}
 	if u.err != nil && time.Now().Before(u.next) {
 		return answer{}, u.err
 	}
-	return u.askNow(ctx)
+	return u.askNow(ctx, own)
 }
 
 // askNow asks, whatever was before.
-func (u *upstream) askNow(ctx context.Context) (answer, error) {
+func (u *upstream) askNow(ctx context.Context, own *origin) (answer, error) {
 	if u.source == "" {
 		return answer{}, errNoSource
 	}
-	a, err := u.identify(ctx)
+	a, err := u.identify(ctx, own)
 	if err != nil && u.conn != nil {
 		u.close()
 		if ctx.Err() == nil { // the kept connection was from another time
-			a, err = u.identify(ctx)
+			a, err = u.identify(ctx, own)
 		}
 	}
 	if err != nil {
@@ -81,7 +83,8 @@ func (u *upstream) askNow(ctx context.Context) (answer, error) {
 	return a, nil
 }
 
-func (u *upstream) identify(ctx context.Context) (answer, error) {
+// identify asks who the source is, and how the timeline own began there.
+func (u *upstream) identify(ctx context.Context, own *origin) (answer, error) {
 	if u.conn == nil {
 		cfg, err := sourceConfig(u.source, u.account)
 		if err != nil {
@@ -133,7 +136,12 @@ func (u *upstream) identify(ctx context.Context) (answer, error) {
 			u.histories[uint32(timeline)] = file
 		}
 	}
-	a.history, err = parseHistory(file, uint32(timeline), flushed)
+	if a.history, err = parseHistory(file, uint32(timeline), flushed); err != nil {
+		return a, err
+	}
+	if !a.standby {
+		a.origin, err = u.origin(ctx, own, a.history)
+	}
 	return a, err
 }
 
@@ -159,7 +167,7 @@ func (u *upstream) close() {
 		closeConn(u.conn)
 		u.conn = nil
 	}
-	u.histories = nil // another server may answer next time
+	u.histories, u.asked = nil, nil // another server may answer next time
 }
 
 // closeConn says goodbye, but does not wait for a server that does not listen.
@@ -212,7 +220,7 @@ func (s *Service) ask(ctx context.Context) {
 	}
 	defer s.asking.Unlock()
 	s.mu.Lock()
-	follower := s.follower
+	follower, own := s.follower, s.known.Origin
 	s.mu.Unlock()
 	if !follower {
 		s.upstream.close()
@@ -221,7 +229,7 @@ func (s *Service) ask(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.LookTimeout/2)
 	defer cancel()
-	if a, err := s.upstream.ask(ctx); err == nil && !a.standby {
+	if a, err := s.upstream.ask(ctx, own); err == nil && !a.standby {
 		s.heard(&a)
 	} else {
 		s.heard(nil)
