@@ -21,9 +21,34 @@ type Schedule struct {
 	Concurrency int
 }
 
-// recheckFirst is the pause before a failure is looked at again; it doubles with
-// each further failure, up to the interval.
-const recheckFirst = 50 * time.Millisecond
+// The pause before a failure is looked at again; it doubles with each further
+// failure, up to the interval.
+const (
+	recheckFirst = 50 * time.Millisecond
+	// recheckGone is for a master whose tripwire went and which then refused or cut
+	// the connection: its process is gone, and until the verdict DNS sends agents
+	// there. With recheckFirst each kill cost a run that was under way 2 to 5
+	// requests. It doubles to recheckFirst within six looks, so a listener that is
+	// long in coming back is not hammered.
+	recheckGone = time.Millisecond
+)
+
+// recheck returns the pause before a failure in doubt is looked at again. last is the
+// pause before the look that failed, 0 if that was the first failure; tripped says that
+// the tripwire led to it. Silence, a 503 or a bad certificate do not come from a process
+// that is gone: there is time to think.
+func recheck(last time.Duration, tripped bool, reason health.Reason) time.Duration {
+	if last > 0 {
+		return 2 * last
+	}
+	// TLS and HTTP: a process may lose its listener after the tripwire, and mostly does
+	// with hundreds of connections (Linux 6.18); the look's connection is then taken, and
+	// cut.
+	if tripped && (reason == health.ReasonRefused || reason == health.ReasonTLS || reason == health.ReasonHTTP) {
+		return recheckGone
+	}
+	return recheckFirst
+}
 
 // Report takes an observation and says whether it is in doubt: then the next
 // look is a quick one. It is called from many goroutines, for one subject from
@@ -66,9 +91,11 @@ func (p *Prober) watch(ctx context.Context, t Target) {
 	defer wire.set(nil)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	failures, first, silent := 0, true, false
+	// tripped holds until what the tripwire told of has settled; again is the pause
+	// before a look at a failure in doubt, 0 where there is none.
+	tripped, again := false, time.Duration(0)
+	first, silent := true, false
 	for {
-		tripped := false
 		select {
 		case <-ctx.Done():
 			return
@@ -81,7 +108,7 @@ func (p *Prober) watch(ctx context.Context, t Target) {
 		slots := p.slots
 		if silent {
 			slots = p.silent
-			if failures > 0 {
+			if again > 0 {
 				timeout /= 2 // it has had its benefit of the doubt
 			}
 		}
@@ -91,8 +118,9 @@ func (p *Prober) watch(ctx context.Context, t Target) {
 		}
 		silent = o.Reason == health.ReasonTimeout
 		if tripped && conn != nil {
-			// A server that closes every idle connection would be looked at
-			// without end: one trip an interval is enough.
+			// A server that closes every idle connection, even one that refuses
+			// now and then, would be looked at without end: one trip an
+			// interval is enough.
 			conn.Close()
 			conn = nil
 		}
@@ -100,7 +128,7 @@ func (p *Prober) watch(ctx context.Context, t Target) {
 		doubted := p.report(o)
 		pause := p.schedule.Interval - time.Since(start)
 		if o.OK() || !doubted {
-			failures = 0
+			tripped, again = false, 0
 			// Jitter shortens only: the interval is a promise. The first one
 			// spreads the targets over it.
 			spread := p.schedule.Interval / 10
@@ -110,8 +138,8 @@ func (p *Prober) watch(ctx context.Context, t Target) {
 			pause -= rand.N(spread + 1)
 			first = false
 		} else {
-			pause = min(pause, recheckFirst<<min(failures, 10))
-			failures++
+			again = min(recheck(again, tripped, o.Reason), p.schedule.Interval)
+			pause = min(pause, again)
 		}
 		timer.Reset(max(pause, 0))
 	}

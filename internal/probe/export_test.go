@@ -1,0 +1,9 @@
+package probe
+
+// For the tests of the pauses.
+var Recheck = recheck
+
+const (
+	RecheckFirst = recheckFirst
+	RecheckGone  = recheckGone
+)
