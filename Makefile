@@ -37,6 +37,9 @@ lab: build ## the real Puppet stack and its scenarios, as root on Debian 12; SCE
 lab-up: build ## start that stack, leave it running, and say what to try
 	@$(GO) build -o $(BIN)/lab ./lab && exec $(BIN)/lab up
 
+lab-install: ## install the packages that it is made of, with which no test is skipped
+	@$(GO) build -o $(BIN)/lab ./lab && exec $(BIN)/lab install
+
 lab-down: ## end it
 	@$(GO) build -o $(BIN)/lab ./lab && exec $(BIN)/lab down
 
@@ -49,4 +52,4 @@ fuzz: ## fuzz every target for FUZZTIME each (default 30s)
 clean: ## remove what the targets made
 	rm -rf bin run
 
-.PHONY: help build run test lint bench embed-test lab lab-up lab-down fuzz clean
+.PHONY: help build run test lint bench embed-test lab lab-up lab-install lab-down fuzz clean

@@ -31,7 +31,7 @@ var killedMidRun = scenario{
 			func() (outcome, error) { return killedBetween(t, a1, "--http_keepalive_timeout", "0") },
 			func() (outcome, error) { return killedBetween(t, a2) })
 		t.Check(o1.whole(), "killed between two files, with `http_keepalive_timeout = 0`", "as undisturbed: exit code 2, every file, the report stored", "%v", o1)
-		t.Check(o2.whole() || o2.costsOne(), "... with Puppet's own keep-alive", "recorded; at most one file lost", "%v", o2)
+		t.Check(o2.whole() || o2.costs(1), "... with Puppet's own keep-alive", "recorded; at most one file lost", "%v", o2)
 
 		randomKills(t, func() (planned, error) { return plannedRestart(t, a1, "m2", "m1") })
 

@@ -98,21 +98,21 @@ func (r *longRun) fileserver(ctx context.Context) (found *stack.Host, err error)
 	return found, err
 }
 
-// absent is how many of its files are not there.
-func (r *longRun) absent() (n int) {
+// absent are its files that are not there, in the order in which it fetches them.
+func (r *longRun) absent() (files []int) {
 	for i := 1; i <= r.files; i++ {
 		if _, err := os.Stat(r.agent.Path(fetchedFile(i))); errors.Is(err, os.ErrNotExist) {
-			n++
+			files = append(files, i)
 		}
 	}
-	return n
+	return files
 }
 
 // outcome is how such a run ended.
 type outcome struct {
 	stack.Result
 	lost    int    // resources that failed
-	missing int    // files that are not there
+	missing []int  // files that are not there
 	stored  string // the report's status, as PuppetDB has it; "" if there is none
 }
 
@@ -151,12 +151,15 @@ func (r *longRun) end(ctx context.Context) (o outcome, err error) {
 
 // whole reports whether all was applied and reported.
 func (o outcome) whole() bool {
-	return o.Code == 2 && o.lost == 0 && o.missing == 0 && o.stored == "changed"
+	return o.Code == 2 && o.lost == 0 && len(o.missing) == 0 && o.stored == "changed"
 }
 
-// costsOne reports whether nothing was lost but one resource, which the report says.
-func (o outcome) costsOne() bool {
-	return o.Code == 6 && o.lost == 1 && o.missing <= 1 && o.stored == "failed"
+// costs reports whether nothing was lost but one to n resources, one after the other, which
+// the report says.
+func (o outcome) costs(n int) bool {
+	missing := len(o.missing)
+	inRow := missing == 0 || o.missing[missing-1]-o.missing[0] == missing-1
+	return o.Code == 6 && 1 <= o.lost && o.lost <= n && missing <= o.lost && inRow && o.stored == "failed"
 }
 
 func (o outcome) String() string {
@@ -164,5 +167,5 @@ func (o outcome) String() string {
 	if o.stored != "" {
 		stored = "report stored as " + o.stored
 	}
-	return fmt.Sprintf("exit code %d after %.1f s, %d failed, %d files missing, %s", o.Code, o.Took.Seconds(), o.lost, o.missing, stored)
+	return fmt.Sprintf("exit code %d after %.1f s, %d failed, %d files missing, %s", o.Code, o.Took.Seconds(), o.lost, len(o.missing), stored)
 }

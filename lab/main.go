@@ -19,12 +19,13 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Run   runCommand   `cmd:"" default:"withargs" help:"Run scenarios, on a new stack that ends with them, or on the one that runs."`
-	List  listCommand  `cmd:"" help:"List the scenarios."`
-	Up    upCommand    `cmd:"" help:"Start a stack and leave it running."`
-	Enter enterCommand `cmd:"" help:"Run a command, or a shell, on a host of the running stack."`
-	Down  downCommand  `cmd:"" help:"End the running stack."`
-	Hold  holdCommand  `cmd:"" hidden:""`
+	Run     runCommand     `cmd:"" default:"withargs" help:"Run scenarios, on a new stack that ends with them, or on the one that runs."`
+	List    listCommand    `cmd:"" help:"List the scenarios."`
+	Up      upCommand      `cmd:"" help:"Start a stack and leave it running."`
+	Enter   enterCommand   `cmd:"" help:"Run a command, or a shell, on a host of the running stack."`
+	Down    downCommand    `cmd:"" help:"End the running stack."`
+	Install installCommand `cmd:"" help:"Install the packages that a stack is made of, and no more."`
+	Hold    holdCommand    `cmd:"" hidden:""`
 }
 
 func main() {
@@ -79,6 +80,16 @@ func possible() error {
 		return fmt.Errorf("the lab needs Debian 12: %w", err)
 	}
 	return nil
+}
+
+// installCommand installs what run and up would install.
+type installCommand struct{}
+
+func (installCommand) Run() error {
+	if err := possible(); err != nil {
+		return err
+	}
+	return install()
 }
 
 // listCommand prints the scenarios.

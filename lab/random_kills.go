@@ -5,7 +5,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +16,13 @@ import (
 
 // killRounds is how often a master is killed in each datacenter.
 const killRounds = 10
+
+// mostLost is how many files one kill may cost. The one in flight is lost, and so is each
+// that is asked for until the process has let go of its sockets and DNS has moved: what is
+// asked in that time is refused, or accepted by a listener that nobody serves any more. It
+// is short, and what it costs depends on how busy the machine is. Without a stand-in all
+// that is left of the run is lost, up to 60.
+const mostLost = 8
 
 // killed is a run whose master was killed at a random moment.
 type killed struct {
@@ -44,16 +53,15 @@ func randomKills(t *T, first func() (planned, error)) {
 	t.Must(errors.Join(err, <-other))
 	checkPlanned(t, "service", p)
 
-	lost, bad, repaired := 0, 0, 0
+	lost, bad, repaired := make(map[int]int), 0, 0
 	count := make(map[string]int)
 	for _, k := range append(kills[0], kills[1]...) {
 		count[k.master]++
+		lost[k.lost]++
 		if k.whole() {
 			continue
 		}
-		if k.costsOne() {
-			lost++
-		} else {
+		if !k.costs(mostLost) {
 			bad++
 		}
 		if k.repaired {
@@ -61,13 +69,18 @@ func randomKills(t *T, first func() (planned, error)) {
 		}
 	}
 	all := len(kills[0]) + len(kills[1])
+	var costs []string
+	for _, n := range slices.Sorted(maps.Keys(lost)) {
+		costs = append(costs, fmt.Sprintf("%d files in %d", n, lost[n]))
+	}
 	var whom []string
 	for _, m := range stack.Masters {
 		whom = append(whom, fmt.Sprintf("%s %d", m, count[m]))
 	}
 	t.Check(bad == 0 && all == 2*killRounds, fmt.Sprintf("%d kills at random moments of runs, Puppet's own keep-alive", all),
-		"at most one file lost each time, all else applied, the report stored", "nothing lost in %d runs, one file in %d, more in %d (%s)", all-lost-bad, lost, bad, strings.Join(whom, ", "))
-	t.Check(repaired == lost+bad, "... the next runs of those that have lost something", "all fetch what was lost", "%d of %d", repaired, lost+bad)
+		fmt.Sprintf("the file in flight, and those asked for until DNS has moved, at most %d; all else applied, the report stored", mostLost),
+		"lost: %s; otherwise than expected: %d (%s)", strings.Join(costs, ", "), bad, strings.Join(whom, ", "))
+	t.Check(repaired == all-lost[0], "... the next runs of those that have lost something", "all fetch what was lost", "%d of %d", repaired, all-lost[0])
 }
 
 // killRandomly does so with one agent. The master starts again while that one's next
@@ -99,7 +112,7 @@ func killRandomly(t *T, agent *stack.Host, random *rand.Rand) (all []killed, err
 		k.outcome, err = r.end(ctx)
 		if err == nil && !k.whole() {
 			k.next = agent.Agent(ctx, "--environment", "long")
-			k.repaired = k.next.Applied() && r.absent() == 0
+			k.repaired = k.next.Applied() && len(r.absent()) == 0
 		}
 		if err := errors.Join(err, <-back); err != nil {
 			return all, err
