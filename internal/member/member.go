@@ -67,19 +67,20 @@ type Member struct {
 	kicked   chan struct{} // registers or members have changed
 	due      chan struct{} // something is to be published
 	stirred  chan struct{} // the host is to be looked at again
+	awaited  chan struct{} // the database and the CA are to be looked at
 	decided  chan struct{} // closed once what must not be open is not
 	left     chan struct{} // closed when the host is to leave for good
 	leaving  sync.Once
 	deciding sync.Once
 	pulse    atomic.Int64 // when the loop that tells the nodes last went round, Unix nanoseconds
 
-	mu        sync.Mutex
-	drained   *evidence.Drain
-	looked    evidence.Evidence
-	at        time.Time // of looked
-	lookBegan time.Time
-	roleWas   string    // the role's state as it was told last
-	roleAt    time.Time // when the role's state last changed
+	mu      sync.Mutex
+	drained *evidence.Drain
+	looked  look      // at everything
+	at      time.Time // of looked
+	glanced look      // at the database and the CA alone
+	roleWas string    // the role's state as it was told last
+	roleAt  time.Time // when the role's state last changed
 }
 
 // identity is who this member is and whom it believes.
@@ -100,7 +101,7 @@ func Start(cfg Config) (*Member, error) {
 	s := cfg.Settings
 	m := &Member{
 		log: lines{cfg.Log}, slog: cfg.Log, release: cfg.Release, started: time.Now(), roll: newRoll(s.Nodes),
-		kicked: make(chan struct{}, 1), due: make(chan struct{}, 1), stirred: make(chan struct{}, 1), decided: make(chan struct{}), left: make(chan struct{}), metrics: prometheus.NewRegistry(),
+		kicked: make(chan struct{}, 1), due: make(chan struct{}, 1), stirred: make(chan struct{}, 1), awaited: make(chan struct{}, 1), decided: make(chan struct{}), left: make(chan struct{}), metrics: prometheus.NewRegistry(),
 	}
 	m.current.Store(s)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -233,6 +234,9 @@ func (m *Member) runKnowledge() {
 		}
 		if m.reload != nil {
 			m.reload.Know(k)
+		}
+		if k.Value.Handover == m.settings().Certname+"." {
+			m.await()
 		}
 		m.publish()
 	}

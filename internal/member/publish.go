@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,8 +22,9 @@ func (m *Member) publish() {
 // runPublish looks at the host at every interval, and tells the nodes what is new. What
 // the role does is told at once, with the rest as it was last seen.
 func (m *Member) runPublish() {
-	looks := make(chan look)
+	looks, glances := make(chan look), make(chan look)
 	m.done.Go(func() { m.runLooks(looks) })
+	m.done.Go(func() { m.runGlances(glances) })
 	tick := time.NewTicker(time.Second) // for the watchdog, and for what time alone changes
 	defer tick.Stop()
 	for {
@@ -31,7 +33,11 @@ func (m *Member) runPublish() {
 			return
 		case l := <-looks:
 			m.mu.Lock()
-			m.looked, m.lookBegan, m.at = l.evidence, l.began, time.Now()
+			m.looked, m.at = l, time.Now()
+			m.mu.Unlock()
+		case l := <-glances:
+			m.mu.Lock()
+			m.glanced = l
 			m.mu.Unlock()
 		case <-m.due:
 		case <-tick.C:
@@ -45,6 +51,7 @@ func (m *Member) runPublish() {
 type look struct {
 	began    time.Time
 	evidence evidence.Evidence
+	late     bool // it did not end in time, and may have seen nothing
 }
 
 // runLooks looks without holding up what is to be told meanwhile.
@@ -53,7 +60,7 @@ func (m *Member) runLooks(looks chan<- look) {
 		began := time.Now()
 		e := m.gatherer.Look(m.ctx)
 		select {
-		case looks <- look{began, e}:
+		case looks <- look{began: began, evidence: e}:
 		case <-m.ctx.Done():
 			return
 		}
@@ -69,6 +76,83 @@ func (m *Member) runLooks(looks chan<- look) {
 			return
 		}
 	}
+}
+
+const (
+	glanceTime  = time.Second            // that a look at the database and the CA alone may last
+	glanceAgain = 100 * time.Millisecond // between two while the role is handed over to this host
+)
+
+// runGlances looks at the database and the CA alone: once the role has closed, and again
+// and again while it is handed over to this host. Whoever decides how that goes on waits
+// to be told of those two, and a look at everything lasts a second when something hangs,
+// as a PuppetDB without its database does.
+func (m *Member) runGlances(glances chan<- look) {
+	for {
+		var again <-chan time.Time
+		if m.knowledge().Value.Handover == m.settings().Certname+"." {
+			again = time.After(glanceAgain)
+		}
+		select {
+		case <-m.awaited:
+		case <-again:
+		case <-m.ctx.Done():
+			return
+		}
+		l, ok := m.glance()
+		if !ok {
+			continue // what is told is then from a look at everything
+		}
+		select {
+		case glances <- l:
+		case <-m.ctx.Done():
+			return
+		}
+	}
+}
+
+// await has the database and the CA looked at, at once.
+func (m *Member) await() {
+	select {
+	case m.awaited <- struct{}{}:
+	default:
+	}
+}
+
+// glance reports whether it saw the database and the CA in time. One that hangs is waited
+// for, so that only one does.
+func (m *Member) glance() (look, bool) {
+	done := make(chan look, 1)
+	go func() { // what looks at a disk may hang for ever
+		ctx, cancel := context.WithTimeout(m.ctx, glanceTime)
+		defer cancel()
+		l := look{began: time.Now()}
+		state := m.roleState(ctx)
+		l.evidence.PostgreSQL, l.evidence.CA = state.PostgreSQL, state.CA
+		l.late = ctx.Err() != nil
+		done <- l
+	}()
+	select {
+	case l := <-done:
+		return l, !l.late
+	case <-m.ctx.Done():
+		return look{}, false
+	}
+}
+
+// newest is what was seen last of everything, and when the look began that saw the
+// database and the CA. The caller has the lock.
+func (m *Member) newest() (e evidence.Evidence, began time.Time) {
+	e, began = m.looked.evidence, m.looked.began
+	if g := m.glanced; g.began.After(began) && !began.IsZero() {
+		e.PostgreSQL, e.CA, began = g.evidence.PostgreSQL, g.evidence.CA, g.began
+		if p, pg := e.PuppetDB, e.PostgreSQL; p != nil && pg != nil && p.Writes && (pg.Role != "primary" || pg.ReadOnly) {
+			without := *p
+			without.Writes = false
+			e.PuppetDB = &without
+		}
+	}
+	return e, began
 }
 
 // stir has the host looked at again at once.
@@ -92,7 +176,7 @@ func (m *Member) roleStatus() *evidence.Role {
 func (m *Member) evidence() (e evidence.Evidence, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e = m.looked
+	e, began := m.newest()
 	e.Drain = m.drained
 	e.Role = m.roleStatus()
 	// Others go by what is told with it of the database and the CA, which has to be as
@@ -100,8 +184,11 @@ func (m *Member) evidence() (e evidence.Evidence, at time.Time) {
 	if r := e.Role; r != nil && r.State != m.roleWas {
 		m.roleWas, m.roleAt = r.State, time.Now()
 	}
-	if r := e.Role; r != nil && m.roleAt.After(m.lookBegan) && (r.State == evidence.Closed || r.State == evidence.Standby) {
+	if r := e.Role; r != nil && m.roleAt.After(began) && (r.State == evidence.Closed || r.State == evidence.Standby) {
 		r.State, r.Reason = evidence.Closing, "what it left is being looked at"
+		if !m.looked.began.IsZero() { // else the first look at everything is under way
+			m.await()
+		}
 	}
 	return e, m.at
 }

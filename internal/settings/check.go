@@ -51,6 +51,7 @@ func (s *Settings) Check(ctx context.Context) []Finding {
 		{"ca", s.checkCA},
 		{"postgresql", s.checkPostgreSQL},
 		{"puppetdb", s.checkPuppetDB},
+		{"http-client", s.checkHTTPClient},
 		{"clock", func(context.Context) []Finding { return checkClock() }},
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTime)

@@ -17,6 +17,8 @@ var (
 	JudgeWritable     = judgeWritable
 	JudgeJavaArgs     = judgeJavaArgs
 	JudgeMigrate      = judgeMigrate
+	JudgeHTTPClient   = judgeHTTPClient
+	HOCON             = hocon
 	JudgeClock        = judgeClock
 	ServiceOn         = serviceOn
 )

@@ -23,6 +23,7 @@ type places struct {
 	ssldir       string
 	cadir        string
 	caConfig     string
+	puppetserver string // directory of puppetserver's configuration
 	environments string
 	puppetdb     string // directory of PuppetDB's configuration
 }
@@ -33,6 +34,7 @@ var layouts = map[Layout]places{
 		ssldir:       "/var/lib/puppet/ssl",
 		cadir:        "/etc/puppet/puppetserver/ca",
 		caConfig:     "/etc/puppet/puppetserver/services.d/ca.cfg",
+		puppetserver: "/etc/puppet/puppetserver/conf.d",
 		environments: "/etc/puppet/code/environments",
 		puppetdb:     "/etc/puppetdb/conf.d",
 	},
@@ -41,6 +43,7 @@ var layouts = map[Layout]places{
 		ssldir:       "/etc/puppetlabs/puppet/ssl",
 		cadir:        "/etc/puppetlabs/puppetserver/ca",
 		caConfig:     "/etc/puppetlabs/puppetserver/services.d/ca.cfg",
+		puppetserver: "/etc/puppetlabs/puppetserver/conf.d",
 		environments: "/etc/puppetlabs/code/environments",
 		puppetdb:     "/etc/puppetlabs/puppetdb/conf.d",
 	},

@@ -168,10 +168,12 @@ func (s *Settings) puppetserver(m *mapping, host Host) {
 	*p = Puppetserver{
 		Restart:  []string{"systemctl", "restart", "puppetserver"},
 		Defaults: firstThere(host.Files, puppetDefaults),
+		Config:   layouts[s.Layout].puppetserver,
 		Timeout:  5 * time.Minute, // TimeoutStartSec of the packages' unit
 	}
 	readCommand(m, "restart", &p.Restart)
 	read(m, "defaults", &p.Defaults, absolute)
+	read(m, "config", &p.Config, absolute)
 	read(m, "timeout", &p.Timeout, duration(time.Second, time.Hour))
 	m.done()
 }

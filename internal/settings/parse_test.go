@@ -62,7 +62,7 @@ func TestTheLeast(t *testing.T) {
 			Authority: "/var/lib/puppet/ssl/certs/ca.pem", CRL: "/var/lib/puppet/ssl/crl.pem", CADir: "/etc/puppet/puppetserver/ca",
 			CAConfig: "/etc/puppet/puppetserver/services.d/ca.cfg", Environments: "/etc/puppet/code/environments", URL: "https://m1.example.net:8140",
 		},
-		Puppetserver: settings.Puppetserver{Restart: []string{"systemctl", "restart", "puppetserver"}, Defaults: "/etc/default/puppetserver", Timeout: 5 * time.Minute},
+		Puppetserver: settings.Puppetserver{Restart: []string{"systemctl", "restart", "puppetserver"}, Defaults: "/etc/default/puppetserver", Config: "/etc/puppet/puppetserver/conf.d", Timeout: 5 * time.Minute},
 		Interval:     2 * time.Second,
 	}
 	if diff := cmp.Diff(want, got, compare); diff != "" {
@@ -131,6 +131,7 @@ puppet:
 puppetserver:
   restart: [rc-service, puppetserver, restart]
   defaults: /etc/conf.d/puppetserver
+  config: /srv/puppetserver
   timeout: 90s
 roles:
   ca:
@@ -192,7 +193,7 @@ func TestTheWhole(t *testing.T) {
 			SSLDir: "/srv/ssl", Cert: "/srv/cert.pem", Key: "/srv/key.pem", Authority: "/srv/ca.pem", CRL: "/srv/crl.pem",
 			CADir: "/srv/ca", CAConfig: "/srv/ca.cfg", Environments: "/srv/code", URL: "https://localhost:8140",
 		},
-		Puppetserver: settings.Puppetserver{Restart: []string{"rc-service", "puppetserver", "restart"}, Defaults: "/etc/conf.d/puppetserver", Timeout: 90 * time.Second},
+		Puppetserver: settings.Puppetserver{Restart: []string{"rc-service", "puppetserver", "restart"}, Defaults: "/etc/conf.d/puppetserver", Config: "/srv/puppetserver", Timeout: 90 * time.Second},
 		Roles: settings.Roles{
 			CA: &settings.CARole{Mode: settings.Service, Replicas: []string{"m3.example.net"}, Gap: 5000, Rate: 1 << 20, InfraCRL: true},
 			PostgreSQL: &settings.PostgreSQLRole{

@@ -66,6 +66,7 @@ type Puppetserver struct {
 	Restart []string
 	// Defaults is the file that has JAVA_ARGS; only Check reads it.
 	Defaults string
+	Config   string        // directory of its configuration; only Check reads it
 	Timeout  time.Duration // of a restart
 }
 
