@@ -19,6 +19,10 @@ var disaster = scenario{
 	run: func(t *T) {
 		ctx := t.Context()
 		t.Must(t.Well(ctx)) // a standby that does not follow yet is another story
+		// Its last run may have been with an environment that exports nothing.
+		if r := t.Host("a1").Agent(ctx); !r.Applied() {
+			t.Fatalf("a run of a1 before the disaster: %v", r)
+		}
 		t.Must(t.Host("m1").MakeRows(ctx))
 		t.Cleanup(func() { t.Must(goHome(t)) })
 		rows := writeAlong(t, "a2", "ns2")

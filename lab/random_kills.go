@@ -22,7 +22,7 @@ const killRounds = 10
 // asked in that time is refused, or accepted by a listener that nobody serves any more. It
 // is short, and what it costs depends on how busy the machine is. Without a stand-in all
 // that is left of the run is lost, up to 60.
-const mostLost = 8
+const mostLost = 12
 
 // killed is a run whose master was killed at a random moment.
 type killed struct {

@@ -34,7 +34,7 @@ func (s *Service) Evidence(ctx context.Context) evidence.PostgreSQL {
 	case f.primary:
 		e.Role, e.ReadOnly, e.Written = "primary", f.readOnly, f.written
 	case f.recovery:
-		e.Role, e.Streaming, e.LastReplay = "standby", f.streaming && !f.diverged, f.lastReplay
+		e.Role, e.Streaming, e.LastReplay = "standby", f.streaming && !f.diverged && !f.unsure, f.lastReplay
 	case f.stopped:
 		e.Role, e.Written = "stopped", f.written
 	}
@@ -82,7 +82,7 @@ func (s *Service) save(now bool) error {
 	}
 	defer s.saving.Unlock()
 	s.mu.Lock()
-	if !s.dirty || !now && time.Since(s.saved) < saveInterval {
+	if s.closed || !s.dirty || !now && time.Since(s.saved) < saveInterval {
 		s.mu.Unlock()
 		return nil
 	}

@@ -41,7 +41,7 @@ func (s *Service) Follows(o role.Observation) error {
 	switch {
 	case !ok || f == nil:
 		return errNotLooked
-	case !f.diverged && (f.streaming || f.compared):
+	case !f.diverged && !f.unsure && (f.streaming || f.compared):
 		return nil
 	}
 	return errors.New("it does not stream yet, and it is not known whether it can")

@@ -38,8 +38,8 @@ type known struct {
 	// become writable at any moment.
 	Promoting time.Time `json:"promoting,omitzero"`
 
-	// Origin is that of the timeline that this server made last.
-	Origin *origin `json:"origin,omitempty"`
+	// Origins are those of timelines that this server has written or streamed, the newest last.
+	Origins []*origin `json:"origins,omitempty"`
 
 	marks []mark
 }
@@ -72,7 +72,7 @@ func (k *known) hear(system string, timeline uint32, lsn evidence.LSN, now time.
 		if system != k.System {
 			current = time.Time{}
 		}
-		*k = known{System: system, Timeline: timeline, Current: current, Promoting: k.Promoting, Origin: k.Origin}
+		*k = known{System: system, Timeline: timeline, Current: current, Promoting: k.Promoting, Origins: k.Origins}
 	case timeline < k.Timeline || lsn < k.Written:
 		return false
 	}

@@ -52,6 +52,11 @@ type facts struct {
 	compared bool
 	diverged bool
 	twin     bool // the source's timeline of the same number and place is another one
+	// unsure: it streams the very timeline that it made itself, and nobody has said yet
+	// whether that is not a twin.
+	unsure bool
+
+	origin *origin // of its timeline, if that is news
 }
 
 // receiver is what the walreceiver says.
@@ -83,8 +88,14 @@ func (s *Service) look(ctx context.Context) *facts {
 	}
 	s.mu.Unlock()
 	s.compare(f)
+	f.origin = s.nextOrigin(f)
+	kept := s.origins()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if f.origin != nil {
+		s.known.addOrigin(f.origin, kept)
+		s.dirty = true
+	}
 	s.follower = f.recovery || f.stopped
 	if f.system != "" {
 		s.system = f.system
@@ -305,6 +316,10 @@ func (s *Service) compare(f *facts) {
 	default:
 		return // it is not known where its log ends
 	}
+	origins := s.origins()
+	if n := len(origins); n > 0 && f.streaming && origins[n-1].Own && origins[n-1].Timeline == f.receiver.timeline {
+		f.unsure = f.asked == nil || !f.asked.origin.same(origins[n-1])
+	}
 	if f.asked == nil || f.asked.system != f.system {
 		return
 	}
@@ -313,9 +328,13 @@ func (s *Service) compare(f *facts) {
 		return // a history that is damaged proves nothing; the server will say so
 	}
 	at, follows := fork(local, f.asked.history)
-	if o := s.ownOrigin(local); o != nil && o.twin(f.asked) {
+	origins = slices.DeleteFunc(origins, func(o *origin) bool { return !o.in(local) })
+	switch o := newestIn(f.asked.history, origins); {
+	case o != nil && o.twin(f.asked):
 		at, follows, f.twin = local.before(o.Timeline), false, true
-	} else if f.streaming {
+	case o != nil && o.Own && !f.streaming && !f.asked.origin.same(o):
+		return // not known, and it is worth to know
+	case f.streaming:
 		return // the source itself says that it can
 	}
 	f.local, f.fork, f.compared, f.diverged = local, at, true, !follows
@@ -350,8 +369,7 @@ func (s *Service) learn(f *facts) {
 	switch {
 	case f.primary:
 		k.marks = nil
-		changed = s.learnOrigin(f)
-	case f.recovery && !f.diverged: // else what is heard is of another log
+	case f.recovery && !f.diverged && !f.unsure: // else what is heard is of another log
 		if r := f.receiver; r != nil && r.end > 0 && !r.self {
 			changed = k.hear(f.system, r.timeline, r.end, now) || changed
 			if s.answer == nil && !r.at.IsZero() {

@@ -2,6 +2,8 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -235,5 +237,25 @@ func TestConcurrentLooks(t *testing.T) {
 		if !strings.Contains(all, want) {
 			t.Errorf("advice lacks %q: %s", want, all)
 		}
+	}
+}
+
+// A look that outlives the service writes its state file no more.
+func TestAfterClose(t *testing.T) {
+	a := newPrimary(t)
+	b := a.newStandby("b", nil)
+	e := b.Evidence(t.Context())
+	s := b.Service
+	fatal(t, s.Close())
+	b.Service = nil
+	fatal(t, os.Remove(filepath.Join(string(b.disk), "postgresql.json")))
+	s.Heard(e.System, e.Timeline+1, e.Received+100)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if e := s.Evidence(ctx); e.Error == "" {
+		t.Errorf("it still looks: %+v", e)
+	}
+	if _, err := b.disk.Read("postgresql.json"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the state file was written: %v", err)
 	}
 }

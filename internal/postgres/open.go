@@ -134,8 +134,6 @@ func (s *Service) promote(ctx context.Context) (string, error) {
 	case !before.recovery:
 		return "", fmt.Errorf("promoting PostgreSQL: it is no standby that answers: %v", before.err)
 	}
-	// The number is worth a try, and not the camaster.
-	taken := s.takeTimelines(before)
 	err := s.withConn(ctx, func(c *pgx.Conn) (err error) {
 		// A promotion that was asked for happens, whoever still wants it. So it is noted
 		// first, and the service is not taken for a standby until its end was seen.
@@ -169,19 +167,15 @@ func (s *Service) promote(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	f := s.look(ctx) // it learns how the timeline began, which is on disk with what follows
 	if err := s.promoting(time.Time{}); err != nil {
 		return "", err
 	}
-	f := s.look(ctx)
 	if !f.primary {
 		return "", fmt.Errorf("promoting PostgreSQL: it was primary, and is not now: %v", f.err)
 	}
-	detail := fmt.Sprintf("timeline %d -> %d; before: received %s, replayed %s; now at %s", before.timeline, f.timeline,
-		formatLSN(before.received), formatLSN(before.replayed), formatLSN(f.written))
-	if taken != nil {
-		detail += "; " + taken.Error()
-	}
-	return detail, nil
+	return fmt.Sprintf("timeline %d -> %d; before: received %s, replayed %s; now at %s", before.timeline, f.timeline,
+		formatLSN(before.received), formatLSN(before.replayed), formatLSN(f.written)), nil
 }
 
 func orNothing(s *string) string {

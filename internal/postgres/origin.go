@@ -2,12 +2,14 @@ package postgres
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,27 +22,29 @@ import (
 // their timelines the same number, and by number and place the two histories are one:
 // neither a walreceiver nor pg_rewind tells them apart. PostgreSQL avoids that where all
 // share an archive, in which it finds the numbers that are taken (findNewestTimeLine,
-// timeline.c). Here
-//
-//   - a promotion passes over the numbers of which this host has heard (takeTimelines);
-//   - and where it had not heard, twins are told apart by how they begin: the first record
-//     of each has the time of its promotion (xl_end_of_recovery, in microseconds).
+// timeline.c). Here such twins are told apart by how they begin: the first record of each
+// has the time of its promotion (xl_end_of_recovery, in microseconds).
 
-// origin is how the timeline began that this server made when it was promoted.
+// origin is how the timeline began that a server writes, or follows.
 type origin struct {
+	Own      bool         `json:"own,omitempty"` // this server made it, when it was promoted
 	Timeline uint32       `json:"timeline"`
 	At       evidence.LSN `json:"at"`  // where it left the one before
 	Log      []byte       `json:"log"` // its first bytes
-	// Filed is when the timeline's history file was written here. Another promotion's
-	// timeline comes, by a backup or pg_rewind, with another file. A walreceiver brings
-	// its log alone, and writes it over what was here.
+	// Filed is when the timeline's history file was written here. Where a backup or
+	// pg_rewind brings a twin, it brings another file. A walreceiver brings the twin's log
+	// alone (it keeps a file of that name), and writes it over what was here.
 	Filed time.Time `json:"filed"`
 }
 
-// originSize is how much of a timeline's first log is kept, in bytes: the first record
-// (50), what may come before it (a page's header, a change of full_page_writes, 24 to 70),
-// and no more, for it has to be there directly after the promotion.
-const originSize = 256
+// originSize is how much of a timeline's first log is kept, in bytes: the record of the end
+// of recovery (48), and what may come before it (a page's header, a change of
+// full_page_writes, up to 72). firstRecord is how much there has to be: directly after a
+// promotion there is no more.
+const (
+	originSize  = 256
+	firstRecord = 48
+)
 
 // historyName is the name of a timeline's history file.
 func historyName(timeline uint32) string { return fmt.Sprintf("%08X.history", timeline) }
@@ -54,55 +58,104 @@ func (s *Service) filed(timeline uint32) time.Time {
 	return fi.ModTime().UTC()
 }
 
-// readOrigin is the origin of the timeline that a primary made, up to which place it has
-// written; nil if it made none, or its log is no longer there.
-func (s *Service) readOrigin(timeline uint32, written evidence.LSN, segment uint64) *origin {
-	local, err := s.localHistory(timeline, written, nil)
-	if err != nil || len(local) < 2 || segment == 0 {
-		return nil
+// readOrigin is the origin of a timeline that is here up to a place; nil if its first record
+// is not. gone says that it will not be, either.
+func (s *Service) readOrigin(timeline uint32, until evidence.LSN, segment uint64) (found *origin, gone bool) {
+	local, err := s.localHistory(timeline, until, nil)
+	if err != nil || len(local) < 2 {
+		return nil, true
 	}
 	o := &origin{Timeline: timeline, At: local[len(local)-2].Until, Filed: s.filed(timeline)}
-	// The rest of a segment is in the next one, if the record is: then it is not needed.
-	within := uint64(o.At) % segment
-	if written <= o.At {
-		return nil
+	if o.size(segment) < firstRecord {
+		return nil, true // it goes on in the next segment: once in hundreds of thousands of promotions
 	}
-	n := min(uint64(written-o.At), originSize, segment-within)
+	if until < o.At+firstRecord {
+		return nil, false
+	}
+	n := min(uint64(until-o.At), o.size(segment))
 	f, err := os.OpenFile(s.path(filepath.Join("pg_wal", segmentName(branch{timeline, o.At}, segment))), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil
+		return nil, errors.Is(err, os.ErrNotExist)
 	}
 	defer f.Close()
 	o.Log = make([]byte, n)
-	if _, err := f.ReadAt(o.Log, int64(within)); err != nil {
+	if _, err := f.ReadAt(o.Log, int64(uint64(o.At)%segment)); err != nil {
+		return nil, false
+	}
+	return o, false
+}
+
+// size is how long a whole Log is: it stays within one segment.
+func (o *origin) size(segment uint64) uint64 {
+	return min(originSize, segment-uint64(o.At)%segment)
+}
+
+// maxOrigins bounds how many are kept: one for each timeline of this server's.
+const maxOrigins = 16
+
+// nextOrigin is what a look adds to the origins: of the timeline that a primary writes, or a
+// standby streams; nil if there is nothing new. A primary's grows until it is whole; a
+// standby's is taken as a whole, and once, for what comes later may be a twin's. Looks are
+// made one at a time.
+func (s *Service) nextOrigin(f *facts) *origin {
+	until := f.written
+	switch {
+	case f.timeline <= 1 || f.segment == 0:
+		return nil
+	case f.primary:
+	case f.recovery && f.streaming && !f.diverged && !f.unsure && f.receiver.timeline == f.timeline:
+		until = f.received
+	default:
 		return nil
 	}
+	var known *origin
+	for _, o := range s.origins() {
+		if o.Timeline == f.timeline {
+			known = o
+		}
+	}
+	if known != nil && (!f.primary || uint64(len(known.Log)) >= known.size(f.segment)) {
+		return nil
+	}
+	none := origin{Timeline: f.timeline, Filed: s.filed(f.timeline)}
+	if s.gone.Timeline == none.Timeline && s.gone.Filed.Equal(none.Filed) {
+		return nil
+	}
+	o, gone := s.readOrigin(f.timeline, until, f.segment)
+	if gone {
+		s.gone = none
+	}
+	if o == nil || !f.primary && uint64(len(o.Log)) < o.size(f.segment) || known != nil && len(o.Log) <= len(known.Log) {
+		return nil
+	}
+	o.Own = f.primary
 	return o
 }
 
-// learnOrigin keeps the origin of a primary's timeline. s.mu is held.
-func (s *Service) learnOrigin(f *facts) (changed bool) {
-	if o := s.known.Origin; f.timeline <= 1 || o != nil && o.Timeline == f.timeline && o.Filed.Equal(s.filed(f.timeline)) {
-		return false
-	}
-	o := s.readOrigin(f.timeline, f.written, f.segment)
-	if o == nil && s.known.Origin == nil {
-		return false
-	}
-	s.known.Origin = o
-	return true
-}
-
-// ownOrigin is the origin of a timeline of this server's history, if it made that itself
-// and the files are still those; else nil.
-func (s *Service) ownOrigin(local history) *origin {
+// origins are those that are known and whose files are still those, the newest last.
+func (s *Service) origins() []*origin {
 	s.mu.Lock()
-	o := s.known.Origin
+	all := slices.Clone(s.known.Origins)
 	s.mu.Unlock()
-	if o == nil || !o.in(local) || !o.Filed.Equal(s.filed(o.Timeline)) {
-		return nil
+	return slices.DeleteFunc(all, func(o *origin) bool { return !o.Filed.Equal(s.filed(o.Timeline)) })
+}
+
+// addOrigin keeps an origin; kept are those that are still good.
+func (k *known) addOrigin(o *origin, kept []*origin) {
+	kept = slices.DeleteFunc(kept, func(p *origin) bool { return p.Timeline == o.Timeline })
+	kept = append(kept, o)
+	slices.SortFunc(kept, func(a, b *origin) int { return cmp.Compare(a.Timeline, b.Timeline) })
+	k.Origins = kept[max(0, len(kept)-maxOrigins):]
+}
+
+// newestIn is the newest of some origins that a history has; nil if none.
+func newestIn(h history, all []*origin) *origin {
+	for _, o := range slices.Backward(all) {
+		if o.in(h) {
+			return o
+		}
 	}
-	return o
+	return nil
 }
 
 // in reports whether a history has a timeline of the same number and place.
@@ -116,28 +169,48 @@ func (o *origin) in(h history) bool {
 }
 
 // twin reports whether the source's timeline is another one than o, of the same number and
-// place. A source that no longer has the log of its beginning can have followed o and been
-// promoted since; if it writes on that very timeline, it made that itself.
+// place. Of a source that no longer has the log of its beginning it is known only where
+// both of them made it: the source did if it writes on that very timeline.
 func (o *origin) twin(a *answer) bool {
 	switch {
-	case !o.in(a.history):
-		return false
-	case a.origin == nil:
-		return a.history.end().Timeline == o.Timeline
+	case !a.origin.same(o):
+		return false // not known: see facts.unsure
+	case len(a.origin.Log) == 0:
+		return o.Own && a.history.end().Timeline == o.Timeline
 	}
-	n := min(len(a.origin), len(o.Log))
-	return !bytes.Equal(a.origin[:n], o.Log[:n])
+	n := min(len(a.origin.Log), len(o.Log))
+	return !bytes.Equal(a.origin.Log[:n], o.Log[:n])
 }
 
-// origin asks for the first bytes of a timeline of the source's. It returns nil without an
-// error if the source no longer has them.
-func (u *upstream) origin(ctx context.Context, o *origin, h history) ([]byte, error) {
-	if o == nil || !o.in(h) {
+// same reports whether two are of the same number and place.
+func (o *origin) same(p *origin) bool {
+	return o != nil && p != nil && o.Timeline == p.Timeline && o.At == p.At
+}
+
+// origin asks how the newest of some timelines began that the source has too, by number and
+// place; nil if there is none. Log is empty if the source no longer has it.
+func (u *upstream) origin(ctx context.Context, all []*origin, h history) (*origin, error) {
+	o := newestIn(h, all)
+	if o == nil {
 		return nil, nil
 	}
-	if k := u.asked; k != nil && k.Timeline == o.Timeline && k.At == o.At {
-		return k.Log, nil
+	if u.asked.same(o) && (len(u.asked.Log) >= len(o.Log) || len(u.asked.Log) == 0) {
+		return u.asked, nil
 	}
+	if time.Now().Before(u.originNext) {
+		return nil, u.originErr
+	}
+	got, err := u.readOrigin(ctx, o, h)
+	if err != nil {
+		u.originNext, u.originErr = time.Now().Add(lastPause), fmt.Errorf("asking the source how its timeline %d began: %w", o.Timeline, err)
+		return nil, u.originErr
+	}
+	u.asked = got
+	return got, nil
+}
+
+// readOrigin reads the first log of o's timeline at the source.
+func (u *upstream) readOrigin(ctx context.Context, o *origin, h history) (*origin, error) {
 	n := evidence.LSN(len(o.Log))
 	if end := h.end(); end.Timeline == o.Timeline {
 		n = min(n, end.Until-o.At)
@@ -159,10 +232,9 @@ func (u *upstream) origin(ctx context.Context, o *origin, h history) ([]byte, er
 		err = nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("asking how timeline %d began: %w", o.Timeline, err)
+		return nil, err
 	}
-	u.asked = &origin{Timeline: o.Timeline, At: o.At, Log: log}
-	return log, nil
+	return &origin{Timeline: o.Timeline, At: o.At, Log: log}, nil
 }
 
 // readStream is the log from a place on, n bytes of it, or fewer if the timeline ends
@@ -196,34 +268,4 @@ func readStream(ctx context.Context, conn *pgconn.PgConn, from branch, n int) ([
 		}
 	}
 	return log[:n], nil
-}
-
-// maxTaken bounds how many numbers a promotion passes over. Each takes a small file, and
-// of more than a few nobody has heard the truth.
-const maxTaken = 64
-
-// takeTimelines has the next promotion pass over the timelines that this host has heard
-// of, by what PostgreSQL looks for: their history files. Such a file has no line but a
-// comment, which is a history that comes from nowhere, and which nothing follows.
-func (s *Service) takeTimelines(f *facts) error {
-	s.mu.Lock()
-	heard, system := s.known.Timeline, s.known.System
-	s.mu.Unlock()
-	if system != f.system || heard <= f.timeline {
-		return nil
-	}
-	if heard-f.timeline > maxTaken {
-		return fmt.Errorf("timelines up to %d were heard of, and this server is on %d: more than %d are not passed over", heard, f.timeline, maxTaken)
-	}
-	for timeline := f.timeline + 1; timeline <= heard; timeline++ {
-		path := s.path(filepath.Join("pg_wal", historyName(timeline)))
-		if _, err := os.Lstat(path); err == nil {
-			continue
-		}
-		comment := fmt.Sprintf("# timeline %d was made on another host; kept free here by puppetsrv-member\n", timeline)
-		if err := replaceFile(path, []byte(comment)); err != nil {
-			return fmt.Errorf("keeping timeline %d free: %w", timeline, err)
-		}
-	}
-	return nil
 }

@@ -235,6 +235,9 @@ func (s *Service) lookStill(ctx context.Context) (*facts, error) {
 	s.heard(&a) // the next plan knows it, too
 	f.asked = &a
 	s.compare(f)
+	if !f.compared && a.originErr != nil {
+		return f, a.originErr
+	}
 	if !f.compared {
 		return nil, fmt.Errorf("where the log ends here is not known: %s", f.control.state)
 	}
@@ -252,10 +255,7 @@ func (s *Service) askOnce(ctx context.Context) (answer, error) {
 	defer cancel()
 	u := upstream{source: s.cfg.Source, account: s.account}
 	defer u.close()
-	s.mu.Lock()
-	own := s.known.Origin
-	s.mu.Unlock()
-	a, err := u.askNow(ctx, own)
+	a, err := u.askNow(ctx, s.origins())
 	if err != nil {
 		return a, err
 	}
@@ -403,7 +403,7 @@ func (s *Service) stepStreaming() role.Step {
 				if f.stopped || f.primary {
 					return false, "", errors.New("it does not: " + detail)
 				}
-				return f.streaming && !f.diverged, detail, nil
+				return f.streaming && !f.diverged && !f.unsure, detail, nil
 			})
 			if err != nil {
 				return "", err

@@ -31,9 +31,12 @@ type Service struct {
 	dirty    bool      // known is not on disk
 	saved    time.Time // the last write
 	damaged  error     // the state file, until it is replaced
-	answer   *answer   // the source's last, if it answered as a primary
-	follower bool      // the last look saw a standby or a stopped server,
-	system   string    // of this system
+	closed   bool
+	answer   *answer // the source's last, if it answered as a primary
+	follower bool    // the last look saw a standby or a stopped server,
+	system   string  // of this system
+
+	gone origin // the timeline whose first log is no longer here; held by who looks
 }
 
 var _ role.Service = (*Service)(nil)
@@ -55,11 +58,11 @@ func NewService(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Close ends the connections and writes the state file. The server stays as it is.
-// Nothing may be called afterwards.
+// Close ends the connections and writes the state file. The server stays as it is. What is
+// called afterwards, or is still under way, fails, and writes the state file no more: it may
+// be another process' then.
 func (s *Service) Close() error {
-	s.looking <- struct{}{}
-	defer func() { <-s.looking }()
+	s.looking <- struct{}{} // and for ever
 	if s.conn != nil {
 		closeConn(s.conn.PgConn())
 		s.conn = nil
@@ -67,7 +70,11 @@ func (s *Service) Close() error {
 	s.asking.Lock()
 	defer s.asking.Unlock()
 	s.upstream.close()
-	return s.save(true)
+	err := s.save(true)
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	return err
 }
 
 // Name is "postgresql".
@@ -96,6 +103,8 @@ func (f *facts) state(fence string) (role.State, string) {
 		return role.Unknown, "a restore is under way (recovery.signal), which ends with a writable server"
 	case f.recovery && f.diverged:
 		return role.Closed, fmt.Sprintf("standby that cannot follow: %s", f.divergence())
+	case f.recovery && f.unsure:
+		return role.Closed, fmt.Sprintf("in recovery, and streams timeline %d, which was made here: whether the source's is the same is not known until it says so; at %s", f.receiver.timeline, position(f.received, f.timeline))
 	case f.recovery && f.receiver != nil && f.receiver.own:
 		return role.Closed, fmt.Sprintf("in recovery, and streams from itself; at %s", position(f.received, f.timeline))
 	case f.recovery && f.follows == "":

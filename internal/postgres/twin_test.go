@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,11 @@ import (
 // is lost; then b is promoted at the same place. between is what happens before that.
 func bothPromoted(t *testing.T, between func(a, b *cluster)) (a, b *cluster) {
 	t.Helper()
-	p := newPrimary(t)
+	return bothPromotedOf(t, newPrimary(t), between)
+}
+
+func bothPromotedOf(t *testing.T, p *cluster, between func(a, b *cluster)) (a, b *cluster) {
+	t.Helper()
 	a, b = p.newStandby("a", nil), p.newStandby("b", nil)
 	p.exec("INSERT INTO rows VALUES (1)", "CHECKPOINT")
 	p.stop("fast") // so that both have all of it
@@ -42,13 +47,23 @@ func bothPromoted(t *testing.T, between func(a, b *cluster)) (a, b *cluster) {
 // The first one's host is not taken for a standby of the second's, and becomes one by a
 // base backup: pg_rewind takes the two for one.
 func TestTwinTimelines(t *testing.T) {
+	nothing := func(*cluster, *cluster) {}
 	for _, tt := range []struct {
-		name   string
-		before func(a, b *cluster)
+		name    string
+		between func(a, b *cluster)
+		before  func(a, b *cluster)
 	}{
-		{"after a crash", func(*cluster, *cluster) {}},
+		{"after a crash", nothing, nothing},
+		{"the first one was promoted again", func(a, _ *cluster) {
+			a.become(role.Closed)
+			a.start()
+			a.become(role.Open)
+			if e := a.Evidence(t.Context()); e.Timeline != 3 {
+				t.Fatalf("%+v", e)
+			}
+		}, nothing},
 		// As after a boot: a walreceiver writes the source's log over what was here.
-		{"started guarded", func(a, b *cluster) {
+		{"started guarded", nothing, func(a, b *cluster) {
 			promoted := time.Now()
 			a.become(role.Closed)
 			a.append("postgresql.auto.conf", "primary_conninfo = '"+b.source()+"'\n")
@@ -67,7 +82,7 @@ func TestTwinTimelines(t *testing.T) {
 			}
 		}},
 		// And since then the source has gone on, so that the number is not its newest.
-		{"the source was promoted again", func(_, b *cluster) {
+		{"the source was promoted again", nothing, func(_, b *cluster) {
 			b.become(role.Closed)
 			b.start()
 			b.become(role.Open)
@@ -76,7 +91,7 @@ func TestTwinTimelines(t *testing.T) {
 			}
 		}},
 		// And has no log of its promotion any more.
-		{"the source's first log is gone", func(_, b *cluster) {
+		{"the source's first log is gone", nothing, func(_, b *cluster) {
 			for range 3 {
 				b.exec("INSERT INTO rows SELECT max(id) + 1 FROM rows", "SELECT pg_switch_wal()", "CHECKPOINT")
 			}
@@ -89,7 +104,7 @@ func TestTwinTimelines(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a, b := bothPromoted(t, func(*cluster, *cluster) {})
+			a, b := bothPromoted(t, tt.between)
 			if e := b.Evidence(t.Context()); e.Timeline != 2 {
 				t.Fatalf("not a twin: %+v", e)
 			}
@@ -106,6 +121,58 @@ func TestTwinTimelines(t *testing.T) {
 			rejoined(a, b)
 		})
 	}
+}
+
+// What is known of a promotion is on disk when it is done: the power may go with it.
+func TestTwinTimelinesAfterAPowerCut(t *testing.T) {
+	p := newPrimary(t)
+	a, b := p.newStandby("a", nil), p.newStandby("b", nil)
+	p.stop("fast")
+	a.become(role.Open)
+	state, err := a.disk.Read("postgresql.json")
+	fatal(t, err)
+	fatal(t, a.Close())
+	a.Service = nil
+	fatal(t, a.disk.Write("postgresql.json", state))
+	a.exec("INSERT INTO rows VALUES (100)")
+	a.kill()
+	b.become(role.Open)
+	b.exec("INSERT INTO rows VALUES (500)")
+	a.config.Rejoin, a.config.Source = postgres.RejoinRun, b.source()
+	a.open()
+	if done := strings.Join(a.become(role.Standby), "\n"); !strings.Contains(done, "is another one") {
+		t.Errorf("steps:\n%s", done)
+	}
+}
+
+// A source that streams and does not answer: whether its timeline is a twin is not known,
+// and nothing is a copy of it.
+func TestATwinThatOnlyStreams(t *testing.T) {
+	a, b := bothPromoted(t, func(*cluster, *cluster) {})
+	began := time.Now()
+	a.config.Source = "host=127.0.0.1 port=1 user=replicator"
+	a.open()
+	a.become(role.Closed)
+	a.append("postgresql.auto.conf", "primary_conninfo = '"+b.source()+"'\n")
+	b.exec("INSERT INTO rows SELECT i, repeat('x', 5000) FROM generate_series(501, 700) i")
+	a.start()
+	streams := 0
+	a.eventually("it has streamed a few times", func() bool {
+		o := a.Observe(t.Context())
+		if err := a.Follows(o); err == nil {
+			t.Fatalf("it follows: %s, %s", o.State, o.Detail)
+		}
+		if e := a.Evidence(t.Context()); e.Streaming || e.Current.After(began) {
+			t.Fatalf("%+v", e)
+		}
+		if strings.Contains(o.Detail, "which was made here") {
+			if o.State != role.Closed {
+				t.Fatalf("%s: %s", o.State, o.Detail)
+			}
+			streams++
+		}
+		return streams > 3
+	})
 }
 
 // By hand the commands are those of a base backup, never pg_rewind's.
@@ -126,41 +193,64 @@ func TestTwinTimelinesByHand(t *testing.T) {
 	}
 }
 
-// A promotion passes over a number of which its host has heard, so the first one's host is
-// rewound, and another standby is not misled.
-func TestPromotionPassesOverHeardTimelines(t *testing.T) {
-	a, b := bothPromoted(t, func(a, b *cluster) {
-		e := a.Evidence(t.Context())
-		b.Heard(e.System, e.Timeline, e.Written)
+// A standby that followed the first one's timeline is none of the second one's, though its
+// walreceiver would stream.
+func TestAStandbyOfATwinTimeline(t *testing.T) {
+	p := newPrimary(t)
+	c := p.newStandby("c", nil)
+	_, b := bothPromotedOf(t, p, func(a, b *cluster) {
+		c.stop("fast")
+		c.append("postgresql.auto.conf", "primary_conninfo = '"+a.source()+"'\n")
+		c.append("pg_hba.conf", "# of a alone\n")
+		c.config.Source = a.source()
+		c.open()
+		c.start()
+		end := evidence.LSN(get[int64](a, "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint"))
+		c.await("it has all", func(e evidence.PostgreSQL) bool { return e.Streaming && e.Timeline == 2 && e.Replayed >= end })
 	})
-	if e := b.Evidence(t.Context()); e.Timeline != 3 {
-		t.Fatalf("it heard of timeline 2, and is on %d", e.Timeline)
-	}
-	c := b.newStandby("c", nil)
-	// The base backup began a new segment, whose first record pg_rewind would wait for.
-	b.exec("INSERT INTO rows VALUES (501)")
-	done := strings.Join(a.become(role.Standby), "\n")
-	if !strings.Contains(done, "pg_rewind: rewound to") {
+	c.config.Rejoin, c.config.Source = postgres.RejoinRun, b.source()
+	c.open()
+	c.await("it was compared", func(evidence.PostgreSQL) bool {
+		o := c.Observe(t.Context())
+		return o.State == role.Closed && strings.Contains(o.Detail, "is another one")
+	})
+	if done := strings.Join(c.become(role.Standby), "\n"); !strings.Contains(done, "pg_basebackup: done") {
 		t.Errorf("steps:\n%s", done)
 	}
-	rejoined(a, b)
-	// A standby that lacks the number's history gets it as it is, and goes on.
-	b.stop("fast")
-	c.become(role.Open)
-	if e := c.Evidence(t.Context()); e.Timeline != 4 {
-		t.Errorf("the next promotion is to timeline %d", e.Timeline)
-	}
+	rejoined(c, b)
 }
 
-// Of what cannot be true nothing is made, and a failover does not fail for it.
-func TestPromotionWithAWildTimeline(t *testing.T) {
-	p := newPrimary(t)
-	b := p.newStandby("b", nil)
-	e := b.Evidence(t.Context())
-	b.Heard(e.System, 4000000000, e.Received)
-	p.stop("fast")
-	done := strings.Join(b.become(role.Open), "\n")
-	if !strings.Contains(done, "timelines up to 4000000000 were heard of") || !strings.Contains(done, "timeline 1 -> 2") {
-		t.Errorf("steps:\n%s", done)
+// Who follows one timeline after the other, through clean handovers, is never taken for a
+// standby of a twin.
+func TestTimelinesThatAreNoTwins(t *testing.T) {
+	a := newPrimary(t)
+	b := a.newStandby("b", nil)
+	c := a.newStandby("c", nil)
+	for i, to := range []*cluster{b, a, b} {
+		from := []*cluster{a, b, a}[i]
+		from.open()
+		from.exec(fmt.Sprintf("INSERT INTO rows VALUES (%d)", i+1))
+		from.become(role.Closed)
+		to.become(role.Open)
+		for _, s := range []*cluster{from, c} {
+			s.config.Source, s.config.Rejoin = to.source(), postgres.RejoinPrint
+			s.open()
+			if s == c {
+				c.stop("fast") // its conninfo is of the one before
+			}
+			steps, err := s.Plan(s.Observe(t.Context()), role.Standby)
+			fatal(t, err)
+			for _, step := range steps {
+				_, err := step.Run(t.Context())
+				fatal(t, err)
+			}
+			// Whatever it knows of the source is older or younger than what it follows.
+			for range 30 {
+				s.is(role.Standby, "streaming")
+				if e := s.Evidence(t.Context()); int(e.Timeline) != i+2 {
+					t.Fatalf("%+v", e)
+				}
+			}
+		}
 	}
 }

@@ -19,7 +19,10 @@ type answer struct {
 	system  string
 	history history // its last branch is written, and flushed, until what was said
 	standby bool    // it is in recovery, and knows of what it received only
-	origin  []byte  // the first log of the timeline that was asked for; nil if it has that no longer
+	// origin is of the timeline that was asked for; nil if it has none of the number and
+	// place, or has not said because of originErr.
+	origin    *origin
+	originErr error
 }
 
 // upstream asks the source how far it has flushed its log, over a replication
@@ -31,6 +34,9 @@ type upstream struct {
 	conn      *pgconn.PgConn
 	histories map[uint32]string // files of the source's timelines, which never change
 	asked     *origin           // the source's of the timeline that was asked for last
+
+	originNext time.Time // not before that is asked for one
+	originErr  error     // why
 
 	pause time.Duration // after a failure
 	next  time.Time     // not before that
@@ -50,26 +56,26 @@ const answerAge = 30 * time.Second
 var errNoSource = errors.New("source is not set: who the camaster's server is is not known here")
 
 // ask asks. While the source is known not to answer it says so without trying.
-func (u *upstream) ask(ctx context.Context, own *origin) (answer, error) {
+func (u *upstream) ask(ctx context.Context, origins []*origin) (answer, error) {
 	if u.source == "" {
 		return answer{}, errNoSource
 	}
 	if u.err != nil && time.Now().Before(u.next) {
 		return answer{}, u.err
 	}
-	return u.askNow(ctx, own)
+	return u.askNow(ctx, origins)
 }
 
 // askNow asks, whatever was before.
-func (u *upstream) askNow(ctx context.Context, own *origin) (answer, error) {
+func (u *upstream) askNow(ctx context.Context, origins []*origin) (answer, error) {
 	if u.source == "" {
 		return answer{}, errNoSource
 	}
-	a, err := u.identify(ctx, own)
+	a, err := u.identify(ctx, origins)
 	if err != nil && u.conn != nil {
 		u.close()
 		if ctx.Err() == nil { // the kept connection was from another time
-			a, err = u.identify(ctx, own)
+			a, err = u.identify(ctx, origins)
 		}
 	}
 	if err != nil {
@@ -83,8 +89,9 @@ func (u *upstream) askNow(ctx context.Context, own *origin) (answer, error) {
 	return a, nil
 }
 
-// identify asks who the source is, and how the timeline own began there.
-func (u *upstream) identify(ctx context.Context, own *origin) (answer, error) {
+// identify asks who the source is, and how the newest common one of some timelines began
+// there. What it says is good without the latter.
+func (u *upstream) identify(ctx context.Context, origins []*origin) (answer, error) {
 	if u.conn == nil {
 		cfg, err := sourceConfig(u.source, u.account)
 		if err != nil {
@@ -140,9 +147,9 @@ func (u *upstream) identify(ctx context.Context, own *origin) (answer, error) {
 		return a, err
 	}
 	if !a.standby {
-		a.origin, err = u.origin(ctx, own, a.history)
+		a.origin, a.originErr = u.origin(ctx, origins, a.history)
 	}
-	return a, err
+	return a, nil
 }
 
 // row is the first row of a command's result.
@@ -167,7 +174,7 @@ func (u *upstream) close() {
 		closeConn(u.conn)
 		u.conn = nil
 	}
-	u.histories, u.asked = nil, nil // another server may answer next time
+	u.histories, u.asked, u.originNext = nil, nil, time.Time{} // another server may answer next time
 }
 
 // closeConn says goodbye, but does not wait for a server that does not listen.
@@ -220,7 +227,7 @@ func (s *Service) ask(ctx context.Context) {
 	}
 	defer s.asking.Unlock()
 	s.mu.Lock()
-	follower, own := s.follower, s.known.Origin
+	follower := s.follower
 	s.mu.Unlock()
 	if !follower {
 		s.upstream.close()
@@ -229,7 +236,7 @@ func (s *Service) ask(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.LookTimeout/2)
 	defer cancel()
-	if a, err := s.upstream.ask(ctx, own); err == nil && !a.standby {
+	if a, err := s.upstream.ask(ctx, s.origins()); err == nil && !a.standby {
 		s.heard(&a)
 	} else {
 		s.heard(nil)

@@ -3,6 +3,7 @@ package settings
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -36,9 +37,14 @@ func judgeHTTPClient(dir string) Finding {
 	type setting struct{ value, file string }
 	set := make(map[string]setting)
 	var files []string
-	for _, kind := range []string{"*.conf", "*.json", "*.ini"} {
-		names, _ := filepath.Glob(filepath.Join(dir, kind))
-		files = append(files, names...)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return finding(LevelWarning, subject, "%s: how long puppetserver waits for a PuppetDB that is silent is not known; set puppetserver.config", err)
+	}
+	for _, e := range entries {
+		if slices.Contains([]string{".conf", ".json", ".ini"}, filepath.Ext(e.Name())) {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
 	}
 	if len(files) == 0 {
 		return finding(LevelWarning, subject, "no configuration of puppetserver in %s: how long it waits for a PuppetDB that is silent is not known; set puppetserver.config", dir)

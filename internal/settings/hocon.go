@@ -2,6 +2,9 @@ package settings
 
 import "strings"
 
+// maxDepth bounds the braces within braces of a file.
+const maxDepth = 64
+
 // hocon calls found with each plain value of a HOCON file, in the file's order, and with
 // its keys joined by dots. It is no whole reader of the format: what is included or
 // substituted stays as it is written, lists are passed over, and of a file that is broken
@@ -25,8 +28,11 @@ func hocon(data []byte, found func(key, value string)) {
 				i++
 			}
 		case strings.HasPrefix(s[i:], "${"): // no brace of an object
-			n := strings.IndexByte(s[i:]+"}", '}')
-			text.WriteString(s[i:min(i+n+1, len(s))])
+			n := strings.IndexByte(s[i:], '}')
+			if n < 0 {
+				return // nothing more can be told
+			}
+			text.WriteString(s[i : i+n+1])
 			i += n
 		case c == '"':
 			inner, n := quoted(s[i:])
@@ -39,9 +45,15 @@ func hocon(data []byte, found func(key, value string)) {
 			if key == "" { // the separator may be left out
 				key = strings.TrimSpace(text.String())
 			}
+			if len(within) == maxDepth {
+				return
+			}
 			within, key = append(within, key), ""
 			text.Reset()
 		case c == '[':
+			if len(within) == maxDepth {
+				return
+			}
 			within = append(within, "[")
 		case c == '}', c == ']':
 			end()
