@@ -11,8 +11,12 @@ import (
 	"github.com/puppetsrv/puppetsrv/lab/stack"
 )
 
-// hotPromise is how long a failover may take with CA and PuppetDB hot.
-const hotPromise = 2 * time.Second
+// hotPromise is how long a failover may take with CA and PuppetDB hot. On a machine that is
+// busy with other things it is slowRatio times what the same requests take with nobody lost.
+const (
+	hotPromise = 2 * time.Second
+	slowRatio  = 10
+)
 
 var disaster = scenario{
 	name: "disaster", title: "datacenter1 vanishes, one command makes m3 the camaster; datacenter1 returns",
@@ -35,6 +39,7 @@ var disaster = scenario{
 // vanishes loses datacenter1, and makes m3 the camaster.
 func vanishes(t *T, rows *traffic) {
 	ctx := t.Context()
+	usual := undisturbedRequests(t)
 	lost := lose(t, "datacenter1")
 	checks := len(deepChecks(t, "m3"))
 	t.Must(stack.Until(ctx, "ns2 has m1 and ns1 for dead", func() error {
@@ -88,10 +93,11 @@ func vanishes(t *T, rows *traffic) {
 	}
 	on3, on4 := compiled(m3), compiled(m4)
 	d := failover(t, "m3", 60*time.Second, more...)
-	slowest := max(d.answered, d.signed, d.stored)
-	t.Check(d.command.Open && d.answered > 0 && d.answered <= hotPromise && d.signed > 0 && d.signed <= hotPromise && d.stored > 0 && d.stored <= hotPromise,
-		"failover, all hot: from the command's start to DNS, a new host signed, a report stored", fmt.Sprintf("at most %.0f s", hotPromise.Seconds()),
-		"%s; %s, %s, %s", seconds(slowest), seconds(d.answered), seconds(d.signed), seconds(d.stored))
+	slowest, bound := max(d.answered, d.signed, d.stored), max(hotPromise, slowRatio*usual)
+	t.Check(d.command.Open && min(d.answered, d.signed, d.stored) > 0 && slowest <= bound,
+		"failover, all hot: from the command's start to DNS, a new host signed, a report stored",
+		fmt.Sprintf("at most %.0f s, or %d times what it takes with nobody lost on a machine that is slower than that", hotPromise.Seconds(), slowRatio),
+		"%s; %s, %s, %s; with nobody lost %s", seconds(slowest), seconds(d.answered), seconds(d.signed), seconds(d.stored), seconds(usual))
 	t.Check(d.command.Open && d.took < 30*time.Second, "... the command's own table, from its first write on", "all open, the procedure by hand took up to 30 s", "%s; ended after %s", d.command.table(), seconds(d.took))
 
 	lostRows := rows.lost("m3")

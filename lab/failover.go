@@ -104,6 +104,25 @@ func agentOf(t *T, name string) stack.Requester {
 	return stack.Requester{From: h, Certificate: &c}
 }
 
+// undisturbedRequests is how long it takes to have a new host signed and a report stored at
+// m1, as a drill does it, with nobody lost.
+func undisturbedRequests(t *T) time.Duration {
+	d := &drill{t: t, to: t.Host("m1"), as: agentOf(t, "a1"), node: "ns1"}
+	requests, err := stack.NewRequests(fmt.Sprintf("u%d.%s", time.Now().Unix(), stack.Domain))
+	t.Must(err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var all sync.WaitGroup
+	d.began = time.Now()
+	all.Go(func() { d.joins(ctx, requests) })
+	all.Go(func() { d.reports(ctx) })
+	all.Wait()
+	if d.signed == 0 || d.stored == 0 {
+		t.Fatalf("with nobody lost: a new host signed after %s, a report stored after %s", seconds(d.signed), seconds(d.stored))
+	}
+	return max(d.signed, d.stored)
+}
+
 // failover makes a host in datacenter2 the camaster, and times all that follows.
 func failover(t *T, to string, wait time.Duration, more ...string) *drill {
 	d := &drill{t: t, to: t.Host(to), as: agentOf(t, "a2"), node: "ns2"}
