@@ -63,7 +63,26 @@ func (c *undrainCommand) Run(s *session) error {
 	if err != nil {
 		return s.written(err)
 	}
-	return s.drained(name, result)
+	if err := s.drained(name, result); err != nil || s.json() {
+		return err
+	}
+	return s.stillDrained(client, name)
+}
+
+// stillDrained says that a host's own drain holds on, which its member alone can end.
+func (s *session) stillDrained(client *admin.Client, name string) error {
+	masters, err := client.Masters(s.ctx)
+	if err != nil {
+		return nil // what was asked for is done
+	}
+	for _, m := range masters {
+		if strings.TrimSuffix(m.Host, ".") == name && m.Member != nil && m.Member.Fresh {
+			if d := m.Member.Evidence.Drain; d.Holds(time.Now()) {
+				return write(s.page().OwnDrain(name, d.Reason))
+			}
+		}
+	}
+	return nil
 }
 
 func (s *session) drained(name string, r admin.Result) error {

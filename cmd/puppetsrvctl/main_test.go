@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/puppetsrv/puppetsrv/internal/admin"
+	"github.com/puppetsrv/puppetsrv/internal/evidence"
 	"github.com/puppetsrv/puppetsrv/internal/release"
 )
 
@@ -236,6 +237,20 @@ func TestDrain(t *testing.T) {
 	s.want(exitDone, words("undrain m4"))
 	if w := s.History(""); w[1].Reason != "done" || w[0].Reason != "" || w[0].To != "undrained" {
 		t.Errorf("written: %+v", w[:2])
+	}
+}
+
+// The nodes' drain has ended, and the host's own goes on.
+func TestUndrainOfAHostThatDrainsItself(t *testing.T) {
+	s := newSite(t)
+	drain := &evidence.Drain{Reason: "puppetserver is restarted", Since: started}
+	s.change(func(st *admin.Status) {
+		st.Masters[1].Member = &admin.MasterMember{Name: "m2.example.net", State: "alive", Fresh: true, Evidence: evidence.Evidence{Drain: drain}}
+	})
+	s.want(exitDone, words("undrain m2"), "m2.example.net is now undrained", "m2.example.net is still drained by its own member: puppetserver is restarted; `puppetsrv-member undrain`")
+	drain.Until = time.Now().Add(-time.Second)
+	if out := s.want(exitDone, words("undrain m2"), "m2.example.net is now undrained").stdout; strings.Contains(out, "still drained") {
+		t.Errorf("its drain is over: %s", out)
 	}
 }
 

@@ -159,6 +159,9 @@ func apart(m admin.Master) admin.Master {
 }
 
 func clone(e evidence.Evidence) evidence.Evidence {
+	if e.Role == nil {
+		return e // no host of the stage's
+	}
 	role, pg, ca := *e.Role, *e.PostgreSQL, *e.CA
 	role.Services, role.Steps = slices.Clone(role.Services), slices.Clone(role.Steps)
 	e.Role, e.PostgreSQL, e.CA = &role, &pg, &ca

@@ -27,10 +27,15 @@ type Drain struct {
 	Until  time.Time `json:"until,omitzero"` // zero: until it is undrained
 }
 
+// Holds reports whether the drain is in force; a nil one is not.
+func (d *Drain) Holds(now time.Time) bool {
+	return d != nil && (d.Until.IsZero() || now.Before(d.Until))
+}
+
 // Unfit says why a host should get no new work, as it says itself; "" if it should.
 func (e *Evidence) Unfit(now time.Time) string {
 	switch p := &e.Puppetserver; {
-	case e.Drain != nil && (e.Drain.Until.IsZero() || now.Before(e.Drain.Until)):
+	case e.Drain.Holds(now):
 		return "drained by its member: " + e.Drain.Reason
 	case p.State == "stopping":
 		return "its puppetserver is stopping"

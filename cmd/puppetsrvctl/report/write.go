@@ -103,6 +103,11 @@ func (p Page) Drained(name string, r admin.Result) string {
 		p.acks(r.Acked, r.Of, r.Nodes)
 }
 
+// OwnDrain says that a master drains itself, whatever the nodes have written.
+func (p Page) OwnDrain(name, reason string) string {
+	return p.wrap("", fmt.Sprintf("%s is still drained by its own member: %s; `puppetsrv-member undrain` on that host ends it", host(name), clean(reason)))
+}
+
 // acks is how many nodes have a write, and which have not and why.
 func (p Page) acks(acked, of int, nodes []admin.Ack) string {
 	summary, colour := fmt.Sprintf("acknowledged by %d of %s", acked, count(of, "node")), green
