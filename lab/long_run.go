@@ -118,7 +118,7 @@ type outcome struct {
 
 var (
 	failedResources = regexp.MustCompile(`(?ms)^resources:$.*?^  failed: (\d+)$`)
-	transaction     = regexp.MustCompile(`(?m)^transaction_uuid: (\S+)$`)
+	transaction     = regexp.MustCompile(`(?m)^transaction_uuid: '?([0-9a-f-]+)'?$`) // quoted where it begins like an octal number
 )
 
 // end waits for the run's end and looks at what it has left.
