@@ -80,7 +80,7 @@ func TestClosingDoesNotWaitForPuppetDB(t *testing.T) {
 		}
 	}
 	t.Logf("%v", took)
-	if took[searching] > 3*took[answers]+500*time.Millisecond {
+	if took[searching] > 3*took[answers]+2*time.Second { // it was six seconds
 		t.Errorf("with a PuppetDB that takes its time it took %v, and %v without", took[searching], took[answers])
 	}
 }
