@@ -69,14 +69,14 @@ func TestClosingDoesNotWaitForPuppetDB(t *testing.T) {
 		}
 		p.ctl.Recheck() // what a pass that has just begun costs the next one
 		p.ctl.Know(heard(3, camaster.Value{Host: m2, From: m1}))
-		r := p.state(evidence.Standby, version(3))
+		p.state(evidence.Standby, version(3))
 		took[how] = time.Since(began)
+		// A look at it goes by what the report before said of PostgreSQL, so the first
+		// report of a standby may still call it closed.
+		p.until("a PuppetDB that stands by", func(r evidence.Role) bool { return r.Services[1].State == string(role.Standby) })
 		p.stop()
 		if n := asked.Load(); n > 0 {
 			t.Errorf("PuppetDB %s: it was asked %d times while it could not answer", how, n)
-		}
-		if r.Services[1].State != string(role.Standby) {
-			t.Errorf("PuppetDB %s: %+v", how, r.Services)
 		}
 	}
 	t.Logf("%v", took)
