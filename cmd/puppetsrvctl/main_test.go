@@ -243,12 +243,14 @@ func TestDrain(t *testing.T) {
 // The nodes' drain has ended, and the host's own goes on.
 func TestUndrainOfAHostThatDrainsItself(t *testing.T) {
 	s := newSite(t)
-	drain := &evidence.Drain{Reason: "puppetserver is restarted", Since: started}
-	s.change(func(st *admin.Status) {
-		st.Masters[1].Member = &admin.MasterMember{Name: "m2.example.net", State: "alive", Fresh: true, Evidence: evidence.Evidence{Drain: drain}}
-	})
+	drains := func(d evidence.Drain) {
+		s.change(func(st *admin.Status) {
+			st.Masters[1].Member = &admin.MasterMember{Name: "m2.example.net", State: "alive", Fresh: true, Evidence: evidence.Evidence{Drain: &d}}
+		})
+	}
+	drains(evidence.Drain{Reason: "puppetserver is restarted", Since: started})
 	s.want(exitDone, words("undrain m2"), "m2.example.net is now undrained", "m2.example.net is still drained by its own member: puppetserver is restarted; `puppetsrv-member undrain`")
-	drain.Until = time.Now().Add(-time.Second)
+	drains(evidence.Drain{Reason: "puppetserver is restarted", Since: started, Until: time.Now().Add(-time.Second)})
 	if out := s.want(exitDone, words("undrain m2"), "m2.example.net is now undrained").stdout; strings.Contains(out, "still drained") {
 		t.Errorf("its drain is over: %s", out)
 	}
