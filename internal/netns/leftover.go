@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -92,7 +94,8 @@ func remove(prefix string) error {
 	return errors.Join(all...)
 }
 
-// kill ends every process in the namespaces and waits until there is none.
+// kill ends every process in the namespaces and waits until there is none, and until
+// whatever they held is given up.
 func kill(paths []string) error {
 	var namespaces []os.FileInfo
 	for _, path := range paths {
@@ -100,23 +103,31 @@ func kill(paths []string) error {
 			namespaces = append(namespaces, info)
 		}
 	}
-	for deadline := time.Now().Add(dying); ; time.Sleep(5 * time.Millisecond) {
-		found, err := killOnce(namespaces)
-		if err != nil || found == 0 {
-			return err
+	deadline := time.Now().Add(dying)
+	for {
+		found, err := killOnce(namespaces, deadline)
+		if err != nil {
+			return fmt.Errorf("in %v: %w", paths, err)
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%d processes do not end in %v", found, paths)
+		if found == 0 {
+			return nil
 		}
 	}
 }
 
-// killOnce kills the processes in the namespaces, and returns how many there were.
-func killOnce(namespaces []os.FileInfo) (found int, err error) {
+// killOnce kills the processes in the namespaces, waits for their ends, and returns how
+// many there were: one of them may have started another one before.
+func killOnce(namespaces []os.FileInfo, deadline time.Time) (found int, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, err
 	}
+	var killed []unix.PollFd
+	defer func() {
+		for _, p := range killed {
+			_ = unix.Close(int(p.Fd))
+		}
+	}()
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() || !inside(pid, namespaces) {
@@ -124,17 +135,42 @@ func killOnce(namespaces []os.FileInfo) (found int, err error) {
 		}
 		// The handle stands for this very process, also if its id goes to another one
 		// before the signal; so look again.
-		p, err := os.FindProcess(pid)
-		if err != nil {
+		p, err := unix.PidfdOpen(pid, 0)
+		switch there := inside(pid, namespaces); {
+		case err != nil && there:
+			return 0, fmt.Errorf("killing process %d: %w", pid, err)
+		case err != nil:
+			continue
+		case !there:
+			_ = unix.Close(p)
 			continue
 		}
-		if inside(pid, namespaces) {
-			found++
-			_ = p.Kill() // it may have ended
-		}
-		_ = p.Release()
+		killed = append(killed, unix.PollFd{Fd: int32(p), Events: unix.POLLIN})
+		_ = unix.PidfdSendSignal(p, unix.SIGKILL, nil, 0) // it may have ended
 	}
-	return found, nil
+	for _, p := range killed {
+		if err := ended(p, deadline); err != nil {
+			return 0, err
+		}
+	}
+	return len(killed), nil
+}
+
+// ended waits for the end of all threads of a process. Its first thread may be out of its
+// namespaces while another one still has its files open, and locked.
+func ended(p unix.PollFd, deadline time.Time) error {
+	for {
+		n, err := unix.Poll([]unix.PollFd{p}, max(0, int(time.Until(deadline).Milliseconds())))
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("waiting for the end of a process: %w", err)
+		case n == 0:
+			return fmt.Errorf("a process has not ended %v after SIGKILL", dying)
+		}
+		return nil
+	}
 }
 
 // inside reports whether a process is in one of the namespaces. One that has ended and

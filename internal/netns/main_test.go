@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
 	case "master":
 		os.Exit(exitCode(runMaster(os.Args[1:])))
+	case "holder":
+		os.Exit(exitCode(runHolder(os.Args[1:])))
 	case "thief":
 		os.Exit(exitCode(runThief(os.Args[1:])))
 	}

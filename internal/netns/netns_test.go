@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/puppetsrv/puppetsrv/internal/netns"
+	"github.com/puppetsrv/puppetsrv/internal/store"
 )
 
 type hosts = []*netns.Host
@@ -218,6 +219,22 @@ func TestDirections(t *testing.T) {
 	wantTimeout(t, "b to a, cut", arrives(atB, atA, short))
 }
 
+// says starts a command, and waits for its first word: it is on its host then.
+func says(t *testing.T, cmd *exec.Cmd, word string) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := make([]byte, len(word))
+	if _, err := io.ReadFull(out, said); err != nil || string(said) != word {
+		t.Fatalf("%q, %v; want %q", said, err, word)
+	}
+}
+
 // Hosts lose their power without the others, and another owner can use a network.
 func TestKillAndResume(t *testing.T) {
 	n := netns.New(t)
@@ -230,10 +247,8 @@ func TestKillAndResume(t *testing.T) {
 	b.Bind(file, "/etc/hostname")
 	var sleeps []*exec.Cmd
 	for _, h := range []*netns.Host{a, a, b} {
-		cmd := h.Command("sleep", "1000")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		cmd := h.Command("sh", "-c", "echo here; exec sleep 1000")
+		says(t, cmd, "here")
 		sleeps = append(sleeps, cmd)
 	}
 	if err := netns.Kill(a); err != nil {
@@ -287,6 +302,28 @@ func TestKillAndResume(t *testing.T) {
 	}
 	if err := netns.Kill(a, b); err == nil || !strings.Contains(err.Error(), "the host b") {
 		t.Errorf("a host without a namespace: %v", err)
+	}
+}
+
+// What a process held is free when Kill returns: it starts again at once.
+func TestKillWaitsForTheEnd(t *testing.T) {
+	n := netns.New(t)
+	a := n.Host("a", "10.1.0.1")
+	dir := t.TempDir()
+	for range 5 {
+		cmd := a.Command(os.Args[0], dir)
+		cmd.Env = append(os.Environ(), roleVariable+"=holder")
+		says(t, cmd, "holds")
+		if err := netns.Kill(a); err != nil {
+			t.Error(err)
+		}
+		lock, err := store.LockDir(dir)
+		if err != nil {
+			t.Error(err)
+		} else if err := lock.Unlock(); err != nil {
+			t.Error(err)
+		}
+		_ = cmd.Wait() // killed
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -52,6 +53,23 @@ func runMaster(args []string) error {
 	fmt.Println("serving", m.Addr())
 	<-end
 	return m.Close()
+}
+
+// runHolder is a process that holds a directory. It has memory enough that the kernel is
+// busy with its end for a while, after which its files are closed.
+func runHolder(args []string) error {
+	memory := make([]byte, 128<<20)
+	for i := 0; i < len(memory); i += os.Getpagesize() {
+		memory[i] = 1
+	}
+	lock, err := store.LockDir(args[0])
+	if err != nil {
+		return err
+	}
+	fmt.Println("holds")
+	time.Sleep(patience)
+	runtime.KeepAlive(memory)
+	return lock.Unlock()
 }
 
 // runThief is a program of somebody who has stolen the gossip key and a master's

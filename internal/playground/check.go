@@ -69,8 +69,9 @@ func (l layout) checkMaster(ctx context.Context, m master) error {
 
 // checkNode returns what the node answers, once it answers the SRV question of
 // every datacenter with all masters and has joined the nodes that run. At first
-// the datacenter's own masters come first; later somebody may have drained or
-// killed what they like.
+// the datacenter's own masters come first, and the node has looked at every master, so
+// that what the guide says can be done at once; later somebody may have drained or killed
+// what they like.
 func (l layout) checkNode(ctx context.Context, n node, first bool, nodes []node) (seen string, err error) {
 	for _, datacenter := range l.datacenters {
 		name := srvName("_x-puppet", datacenter)
@@ -94,11 +95,12 @@ func (l layout) checkNode(ctx context.Context, n node, first bool, nodes []node)
 			seen = "answers " + show(got)
 		}
 	}
-	return seen, l.checkCluster(ctx, n, nodes)
+	return seen, l.checkStatus(ctx, n, first, nodes)
 }
 
-// checkCluster returns nil if the node's API answers that these nodes are alive.
-func (l layout) checkCluster(ctx context.Context, n node, nodes []node) error {
+// checkStatus returns nil if the node's API answers that these nodes are alive, and, at
+// first, that every master has shown it its certificate.
+func (l layout) checkStatus(ctx context.Context, n node, first bool, nodes []node) error {
 	client, err := admin.NewClient("unix://"+l.socketPath(n.name), admin.ClientOptions{Timeout: attempt})
 	if err != nil {
 		return err
@@ -112,6 +114,18 @@ func (l layout) checkCluster(ctx context.Context, n node, nodes []node) error {
 		alive := slices.ContainsFunc(cluster.Members, func(m admin.Member) bool { return m.Name == other.host && m.State == "alive" })
 		if !alive {
 			return fmt.Errorf("asking the API of %s: %s is not in its cluster", n.name, other.host)
+		}
+	}
+	if !first {
+		return nil
+	}
+	masters, err := client.Masters(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the API of %s: %w", n.name, err)
+	}
+	for _, m := range masters {
+		if m.Certificate == nil {
+			return fmt.Errorf("asking the API of %s: %s has not shown it its certificate", n.name, m.Host)
 		}
 	}
 	return nil
