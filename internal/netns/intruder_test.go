@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/miekg/dns"
+
 	"github.com/puppetsrv/puppetsrv/internal/admin"
 )
 
@@ -21,7 +23,7 @@ func (s *site) untouched() {
 		if got := s.served(n); got != "m1.example.net" {
 			s.t.Errorf("%s answers that %s is camaster", n.name, got)
 		}
-		if got := s.listed(n); !slices.Equal(got, whole[n.name]) {
+		if got := listed(s.asked(n, mastersOf(n), dns.TypeSRV)); !slices.Equal(got, whole[n.name]) {
 			s.t.Errorf("%s lists %q, want %q", n.name, got, whole[n.name])
 		}
 		if h := reads[admin.History](s, n, "history"); len(h.Writes) > 0 {

@@ -166,6 +166,7 @@ func (s *memberSite) comesBack(w *writers) {
 	s.net.Heal()
 	eventually(t, "m1 is closed", func() bool { r := s.role("m1"); return r.State == evidence.Closed && r.Former })
 	s.until([]condition{s.answers(whole), s.met()}, patience)
+	eventually(t, "everybody has been told of m3", func() bool { return s.follow("m3") })
 	began := time.Now()
 	a := s.must(s.nodes["ns1"], "rejoin", "m1")
 	t.Logf("rejoin took %v:\n%s", time.Since(began).Round(time.Millisecond), a.stdout)

@@ -60,11 +60,13 @@ func (h *Host) caService(on bool) error {
 
 // deploy copies the environments to a master, with the Puppet module of this project.
 func (h *Host) deploy() error {
-	environments := h.Path("/etc/puppet/code/environments")
-	for _, c := range [][2]string{
-		{filepath.Join(h.s.Source, "lab", "environments") + "/.", environments},
-		{filepath.Join(h.s.Source, "puppet") + "/.", filepath.Join(h.Path("/etc/puppet/code/modules"), "puppetsrv")},
-	} {
+	module := h.Path("/etc/puppet/code/modules/puppetsrv")
+	copies := [][2]string{{filepath.Join(h.s.Source, "lab", "environments") + "/.", h.Path("/etc/puppet/code/environments")}}
+	// Without the tests, which `go test ./...` would find again among the stack's files.
+	for _, part := range []string{"metadata.json", "lib", "manifests", "templates", "types"} {
+		copies = append(copies, [2]string{filepath.Join(h.s.Source, "puppet", part), module})
+	}
+	for _, c := range copies {
 		if out, err := exec.Command("mkdir", "-p", c[1]).CombinedOutput(); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
