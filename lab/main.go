@@ -71,6 +71,9 @@ func rundir(source string) string {
 	return filepath.Join(source, "run", "lab")
 }
 
+// logs is where the logs of all processes are, for people.
+func logs(source string) string { return filepath.Join(rundir(source), "hosts", "*", "log") }
+
 // possible says what this machine lacks.
 func possible() error {
 	if os.Geteuid() != 0 {

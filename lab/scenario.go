@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -94,7 +93,7 @@ func runScenarios(ctx context.Context, src string, chosen []scenario, file strin
 	case ctx.Err() != nil:
 		return exitError{130}
 	case failed || slices.ContainsFunc(results, func(r result) bool { return !r.ok }):
-		return fmt.Errorf("not all was as expected; all logs are in %s", filepath.Join(rundir(src), "hosts", "*", "log"))
+		return fmt.Errorf("not all was as expected; all logs are in %s", logs(src))
 	}
 	return nil
 }
@@ -144,7 +143,10 @@ func runOne(ctx context.Context, s *stack.Stack, c scenario) result {
 func renderTable(results []result, took time.Duration) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| scenario | expected | seen | seconds |\n|---|---|---|---|\n")
-	misses := 0
+	misses, start := 0, " with the stack's start"
+	if os.Getenv(stackVariable) != "" {
+		start = " on a stack that ran"
+	}
 	for _, r := range results {
 		fmt.Fprintf(&b, "| **%s** | %s | %s | %.0f |\n", r.name, r.title, map[bool]string{true: "as expected", false: "**NOT AS EXPECTED**"}[r.ok], r.took.Seconds())
 		if !r.ok {
@@ -158,7 +160,7 @@ func renderTable(results []result, took time.Duration) string {
 			fmt.Fprintf(&b, "| %s | %s | %s | %.1f |\n", cell(row.what), cell(row.expected), cell(seen), row.took.Seconds())
 		}
 	}
-	fmt.Fprintf(&b, "\n%d scenarios, %d not as expected, %.0f s with the stack's start. %s.\n", len(results), misses, took.Seconds(), versions())
+	fmt.Fprintf(&b, "\n%d scenarios, %d not as expected, %.0f s%s. %s.\n", len(results), misses, took.Seconds(), start, versions())
 	return b.String()
 }
 

@@ -224,6 +224,6 @@ func (downCommand) Run() error {
 			return fmt.Errorf("the stack does not end")
 		}
 	}
-	fmt.Println("the stack has ended; its logs are in run/lab/hosts/*/log")
+	fmt.Printf("the stack has ended; its logs are in %s\n", logs(src))
 	return nil
 }
