@@ -187,13 +187,7 @@ func TestTheOldDirectoryIsNeverRemoved(t *testing.T) {
 	fatal(t, os.Mkdir(a.data+".puppetsrv-new", 0o700))
 	fatal(t, os.WriteFile(a.data+".puppetsrv-new/file", nil, 0o600))
 	a.open()
-	steps, err := a.Plan(a.Observe(t.Context()), role.Standby)
-	fatal(t, err)
-	for _, s := range steps {
-		if _, err = s.Run(t.Context()); err != nil {
-			break
-		}
-	}
+	err = a.rejoins()
 	if err == nil || !strings.Contains(err.Error(), "move it away") {
 		t.Errorf("a directory that nobody knows of: %v", err)
 	}
@@ -343,13 +337,7 @@ func TestSourcesThatAreNone(t *testing.T) {
 	} {
 		a.config.Source, a.config.Rejoin = tt.source, postgres.RejoinRun
 		a.open()
-		steps, err := a.Plan(a.Observe(t.Context()), role.Standby)
-		fatal(t, err)
-		for _, s := range steps {
-			if _, err = s.Run(t.Context()); err != nil {
-				break
-			}
-		}
+		err := a.rejoins()
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("source %s: %v, want %s", tt.source, err, tt.want)
 		}
@@ -363,4 +351,18 @@ func TestSourcesThatAreNone(t *testing.T) {
 	if kept := kept(a); len(kept) != 0 {
 		t.Errorf("beside the data directory: %v", kept)
 	}
+}
+
+// rejoins takes the steps by which a server becomes a standby, and returns why they ended
+// before the last one.
+func (c *cluster) rejoins() error {
+	c.t.Helper()
+	steps, err := c.Plan(c.Observe(c.t.Context()), role.Standby)
+	fatal(c.t, err)
+	for _, s := range steps {
+		if _, err := s.Run(c.t.Context()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

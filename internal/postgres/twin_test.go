@@ -180,13 +180,7 @@ func TestTwinTimelinesByHand(t *testing.T) {
 	a, _ := bothPromoted(t, func(*cluster, *cluster) {})
 	a.config.Rejoin = postgres.RejoinPrint
 	a.open()
-	steps, err := a.Plan(a.Observe(t.Context()), role.Standby)
-	fatal(t, err)
-	for _, s := range steps {
-		if _, err = s.Run(t.Context()); err != nil {
-			break
-		}
-	}
+	err := a.rejoins()
 	var manual *postgres.ManualError
 	if !errors.As(err, &manual) || !strings.Contains(err.Error(), "pg_basebackup --pgdata=") || strings.Contains(strings.Join(manual.Commands, "\n"), "pg_rewind") {
 		t.Errorf("%v", err)
