@@ -67,7 +67,7 @@ func TestCommandIsKilledWithItsChildren(t *testing.T) {
 		cancel(over)
 	}()
 	began := time.Now()
-	_, err := sh("trap '' TERM; echo $$ >> " + pidfile + "; sh -c 'echo $$ >> " + pidfile + "; sleep 600' & echo waiting; wait").Run(ctx)
+	_, err := sh("echo waiting; trap '' TERM; echo $$ >> " + pidfile + "; sh -c 'echo $$ >> " + pidfile + "; sleep 600' & wait").Run(ctx)
 	if !errors.Is(err, over) || !strings.HasSuffix(err.Error(), "killed: the camaster has moved on: waiting") {
 		t.Errorf("%v", err)
 	}
