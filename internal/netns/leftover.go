@@ -112,6 +112,9 @@ func kill(paths []string) error {
 		if found == 0 {
 			return nil
 		}
+		if time.Now().After(deadline) { // they start others
+			return fmt.Errorf("%d processes do not end in %v", found, paths)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -276,16 +277,24 @@ func TestNodeFailsToStart(t *testing.T) {
 	}
 }
 
-// It is not up before its nodes have met: a command pasted at once must find both.
-func TestNodesThatDoNotMeet(t *testing.T) {
+// It is not up before its nodes have met, and have seen the masters: a command pasted at
+// once must find both nodes, and may choose any master.
+func TestNodesThatAreNotReady(t *testing.T) {
 	t.Parallel()
-	lonely := fakePuppetsrv(t, fmt.Sprintf(`sed -i 's/ join [^ ]*//' "$2" && exec %s/puppetsrv "$@"`, bin))
-	p := start(t, "-timeout", "10s", "-puppetsrv", lonely)
-	if code := p.ends(); code != 1 {
-		t.Errorf("exit code %d, want 1", code)
-	}
-	if out := p.output.String(); !strings.Contains(out, " did not answer as it should within 10s: asking the API of ns") || !strings.Contains(out, ".example.net is not in its cluster") {
-		t.Errorf("it says %q", out)
+	for _, test := range []struct{ name, corefile, says string }{
+		{"do not meet", `s/ join [^ ]*//`, `asking the API of ns\d: ns\d\.example\.net is not in its cluster`},
+		{"see no master", `s/^ *camaster /probe off\n&/`, `asking the API of ns\d: m\d\.example\.net has not shown it its certificate`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "-timeout", "10s", "-puppetsrv", fakePuppetsrv(t, fmt.Sprintf(`sed -i '%s' "$2" && exec %s/puppetsrv "$@"`, test.corefile, bin)))
+			if code := p.ends(); code != 1 {
+				t.Errorf("exit code %d, want 1", code)
+			}
+			if out := p.output.String(); !regexp.MustCompile(" did not answer as it should within 10s: " + test.says).MatchString(out) {
+				t.Errorf("it says %q", out)
+			}
+		})
 	}
 }
 
